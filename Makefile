@@ -1,0 +1,63 @@
+# make          what there is
+# make lab      set up (once), then open the course in JupyterLab
+# make test     set up (once), then check everything
+PYTHON ?= python3
+VENV ?= .venv
+LAB_ARGS ?=
+TEST_ARGS ?=
+# A further index for torch; on Linux without a GPU, PyTorch's index of CPU builds (its address: pytorch.org) saves 2 GB:
+#   make lab TORCH_INDEX=<address>
+TORCH_INDEX ?=
+
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup workspace lab test lint notebooks links
+
+help:
+	@echo "make lab         set up, then open the course in JupyterLab (your copy is in workspace/, never overwritten)"
+	@echo "make test        set up, then check everything: lint, library, notebooks"
+	@echo "make lint        Ruff over code and notebooks;  make lint FIX=1  mends what it can"
+	@echo "make notebooks   run the lessons and store their outputs;  NAMES='01 05'  for some of them"
+	@echo "make links       write pyproject's repository address into badges, install lines and the README's map"
+	@echo "variables        LAB_ARGS='--no-browser --port 8899'   TEST_ARGS='-x -k losses'   PYTHON=python3.12   TORCH_INDEX=<url>"
+
+# The stamp is younger than what it was made from: a second call starts at once.
+# torch comes first and alone, so that TORCH_INDEX chooses its build; what is already there in the pinned version stays.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "This course needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)."; \
+	  echo "Install one from python.org or your system, then name it, for example:  make lab PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python could not make a virtual environment. On Debian and Ubuntu:  sudo apt install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV): once, a few minutes, mostly downloads."
+	$(PY) -m pip install --quiet torch -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(PY) -m pip install --quiet -e ".[lab,test]" -c constraints.txt
+	@# JupyterLab's question about news would cover the first page of the course.
+	-@$(PY) -m jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1
+	@touch $@
+
+setup: $(READY)
+
+workspace: $(READY)
+	@$(PY) -m peft_helpers.editions workspace
+
+lab: workspace
+	$(PY) -m jupyter lab workspace/00_start_here.ipynb $(LAB_ARGS)
+
+lint: $(READY)
+ifdef FIX
+	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
+endif
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+test: lint
+	@$(PY) -m pytest $(TEST_ARGS)
+
+notebooks: $(READY)
+	@$(PY) -m peft_helpers.editions refresh $(NAMES)
+
+links: $(READY)
+	@$(PY) -m peft_helpers.editions links

@@ -1,0 +1,241 @@
+"""Experiments whose results ship as records: one method, learning rate tuned on held-out train, several seeds.
+
+    python -m peft_helpers.experiments --task sst2 --backbone minilm --method full --labels 2000 --rates 3e-5 1e-4 3e-4
+
+For each rate one run trains on four fifths of the labels and is judged on the last fifth; the best rate then trains on
+all of them, once a seed, and only those runs see the test split. All labels count as used. A finished run is on the
+disk at once, so an experiment that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from peft_helpers import backbones, baselines, records, storage, tasks, training
+from peft_helpers.tasks import Task
+from peft_helpers.training import Settings
+
+METHODS = {"full": "all weights of the pretrained network", "scratch": "the same network from random weights"}
+HELD_OUT = 5  # one part in so many of the labels tunes the learning rate
+
+
+def tuning_task(task: Task, seed: int = 0) -> Task:
+    """The task with its train split in two: four fifths to learn from, and as dev the rest of it."""
+    train = task.splits["train"]
+    order = list(range(len(train)))
+    random.Random(seed).shuffle(order)
+    cut = len(order) // HELD_OUT
+    parts = {"train": train.select(sorted(order[cut:])), "dev": train.select(sorted(order[:cut]))}
+    return replace(task, splits=type(task.splits)(task.splits | parts))
+
+
+def tune(
+    task: Task, backbone: str, method: str, rates: Sequence[float], settings: Settings, folder: Path
+) -> list[dict]:
+    """One run a learning rate on `tuning_task(task)`; the rows {"learning_rate", score, "loss"}, from disk where known.
+
+    The held-out score is the last epoch's, since the final runs also end with their last epoch.
+    """
+    cut, rows = tuning_task(task), []
+    for rate in rates:
+        chosen = replace(settings, learning_rate=rate, keep_best=False)
+        name = _digest(task.name, len(task.splits["train"]), backbone, method, asdict(chosen))
+        path = folder / "tuning" / f"{name}.rate"  # JSON, but no record
+        if not path.is_file():
+            model, tokenizer = backbones.load(backbone, cut, pretrained=method != "scratch", seed=chosen.seed)
+            try:
+                last = training.fit(model, tokenizer, cut, chosen).rows("dev")[-1]
+                row = {"learning_rate": rate, "score": last[task.metric], "loss": last["loss"]}
+            except FloatingPointError as error:  # a rate that diverges is a result too
+                row = {"learning_rate": rate, "score": -1.0, "loss": None, "diverged": str(error)}
+            storage.write_json(path, row)
+        rows.append(json.loads(path.read_text("utf-8")))
+    return rows
+
+
+def best_rate(tuned: Sequence[dict]) -> dict:
+    """The row with the best held-out score; of equals, which are common on few items, the one with the lower loss."""
+    return max(tuned, key=lambda row: (row["score"], -float("inf") if row["loss"] is None else -row["loss"]))
+
+
+def run(
+    task_name: str,
+    backbone: str,
+    method: str,
+    labels: int | None,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    settings: Settings,
+    folder: Path,
+    command: str = "",
+) -> list[records.Record]:
+    """Tune, train once a seed on all the labels, predict the test split, save a record each.
+
+    Args:
+        labels: how many training examples may be used (None: all); seed s draws its own subset.
+        rates: learning rates to try; tuning happens once, on the first seed's subset.
+        settings: everything but learning rate and seed.
+
+    Raises:
+        ValueError: unknown method, or no rate.
+    """
+    if method not in METHODS or not rates:
+        raise ValueError(
+            f"method must be one of {', '.join(METHODS)} with at least one rate; got {method!r}, {list(rates)}"
+        )
+    whole, made = tasks.load(task_name), []
+    tuned = tune(_subset(whole, labels, seeds[0]), backbone, method, rates, settings, folder)
+    best = best_rate(tuned)
+    for seed in seeds:
+        task = _subset(whole, labels, seed)
+        chosen = replace(settings, learning_rate=best["learning_rate"], seed=seed, keep_best=False)
+        count = len(task.splits["train"])
+        name = f"{task.name}-{count}-{backbone}-{method}-{seed}".replace("/", "--")
+        known = {record.id: record for record in records.load(folder)} if folder.is_dir() else {}
+        if name not in known:
+            model, tokenizer = backbones.load(backbone, task, pretrained=method != "scratch", seed=seed)
+            done = training.fit(model, tokenizer, task, chosen)
+            result = training.evaluate(model, tokenizer, task, "test")
+            record = to_record(name, done, result, method, {"tuned_rates": tuned}, command)
+            records.save(record, folder)
+            known[name] = record
+        made.append(known[name])
+    return made
+
+
+def to_record(
+    name: str, done: training.Run, result: training.Evaluation, method: str, more: dict[str, Any], command: str = ""
+) -> records.Record:
+    """A finished run and its predictions on test as a record."""
+    settings = {key: value for key, value in asdict(done.settings).items() if key not in ("seed", "progress")} | more
+    peak, meter = done.peak_memory
+    dev = [{k: row[k] for k in ("step", "loss", done.metric)} for row in done.rows("dev")]
+    return records.Record(
+        id=name,
+        task=done.task,
+        split="test",
+        labels=done.labels,
+        backbone=done.backbone,
+        backbone_sha256=backbones.weights_hash(done.backbone),
+        method=method,
+        settings=settings | {"memory_meter": meter},
+        seed=done.settings.seed,
+        metric=done.metric,
+        score=result.score,
+        predictions=list(result.predictions),
+        parameters={
+            "trained": done.trainable,
+            "changed": done.trainable,
+            "stored": done.trainable,
+            "total": done.total,
+        },
+        seconds=done.seconds,
+        peak_memory_mb=None if peak is None else peak / 1e6,
+        history=dev,
+        command=command,
+        **records.environment(),
+    )
+
+
+def baseline_record(
+    name: str, task: Task, found: baselines.Baseline, backbone: str, method: str, seed: int, command: str = ""
+):
+    """A bag of words or linear probe as a record; no network is trained, so all counts of parameters are 0."""
+    return records.Record(
+        id=name,
+        task=task.name,
+        split=found.split,
+        labels=found.labels,
+        backbone=backbone,
+        backbone_sha256=backbones.weights_hash(backbone),
+        method=method,
+        settings=found.settings,
+        seed=seed,
+        metric=found.metric,
+        score=found.score,
+        predictions=list(found.predictions),
+        parameters=dict.fromkeys(records.PARAMETERS, 0),
+        seconds=0.0,
+        peak_memory_mb=None,
+        command=command,
+        **records.environment("cpu"),
+    )
+
+
+def _subset(task: Task, labels: int | None, seed: int) -> Task:
+    return task if labels is None or labels >= len(task.splits["train"]) else task.subset(labels, seed)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m peft_helpers.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--method", required=True, choices=[*METHODS, "bag of words", "linear probe"])
+    parser.add_argument("--labels", type=int, help="training examples to use; all by default")
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--out", type=Path, default=records.own_folder())
+    given = parser.parse_args(arguments)
+    command = "python -m peft_helpers.experiments " + shlex.join(_without_out(arguments))
+    if given.method in METHODS:
+        settings = Settings(given.rates[0], epochs=given.epochs, batch_size=given.batch, precision=given.precision)
+        made = run(
+            given.task,
+            given.backbone,
+            given.method,
+            given.labels,
+            given.rates,
+            given.seeds,
+            settings,
+            given.out,
+            command,
+        )
+    else:
+        made = [_baseline(given, seed, command) for seed in given.seeds]
+    print(records.table(made))
+
+
+def _baseline(given: argparse.Namespace, seed: int, command: str) -> records.Record:
+    task = tasks.load(given.task)
+    if given.method == "bag of words":
+        found, backbone = baselines.bag_of_words(task, given.labels, seed), "none"
+    else:
+        found, backbone = baselines.linear_probe(given.backbone, task, given.labels, seed), given.backbone
+    name = f"{task.name}-{found.labels}-{backbone}-{given.method.replace(' ', '-')}-{seed}".replace("/", "--")
+    record = baseline_record(name, task, found, backbone, given.method, seed, command)
+    records.save(record, given.out, replace=True)
+    return record
+
+
+def _without_out(arguments: Sequence[str] | None) -> list[str]:
+    """The command line without where the results went, which is nobody else's business."""
+    import sys
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--out" in words:
+        at = words.index("--out")
+        del words[at : at + 2]
+    return words
+
+
+if __name__ == "__main__":
+    main()

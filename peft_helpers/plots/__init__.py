@@ -1,0 +1,38 @@
+"""The course's figures: pure functions from numbers to a matplotlib Figure, with a text alternative in `figure.alt`.
+
+`style` holds what they share, `training` the figures of runs and their comparison, `optimization` those of paths and
+step sizes, `losses` those of logits and gradients. `show(figure)` puts one into a notebook.
+"""
+
+from __future__ import annotations
+
+from peft_helpers.plots.losses import loss_and_gradient, probability_bars
+from peft_helpers.plots.optimization import (
+    loss_landscape_path,
+    one_dimensional_descent,
+    stability_region,
+    step_sizes,
+)
+from peft_helpers.plots.style import COLORS, LINES, STYLE, panels, png, show, styled
+from peft_helpers.plots.training import broken_runs, compare, label_efficiency, learning_rate_sweep, training_curve
+
+__all__ = [
+    "COLORS",
+    "LINES",
+    "STYLE",
+    "broken_runs",
+    "compare",
+    "label_efficiency",
+    "learning_rate_sweep",
+    "loss_and_gradient",
+    "loss_landscape_path",
+    "one_dimensional_descent",
+    "panels",
+    "png",
+    "probability_bars",
+    "show",
+    "stability_region",
+    "step_sizes",
+    "styled",
+    "training_curve",
+]

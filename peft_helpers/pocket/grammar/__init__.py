@@ -1,0 +1,1 @@
+"""Seeded grammars that make part of the pocket training sets."""

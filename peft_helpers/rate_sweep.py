@@ -1,0 +1,62 @@
+"""One run a learning rate, from far too small to far too large: the curves that lesson 05's explorer shows.
+
+    python -m peft_helpers.rate_sweep
+
+Both starts, pretrained and random weights, on few labels, watched on the whole dev split after every epoch. Dev chooses
+nothing here, and test is not touched. A finished run is on the disk at once, so a sweep that was stopped goes on where
+it was; results of other weights are made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft_helpers import backbones, experiments, records, tasks, training
+
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+LABELS, EPOCHS, BATCH = 200, 6, 16
+COMMAND = "python -m peft_helpers.rate_sweep"
+
+
+def sweep(task_name: str, backbone: str, folder: Path, rates: Sequence[float] = RATES) -> list[records.Record]:
+    """Train once a start and rate; save a record each, with the dev rows as its history.
+
+    A record's method is "full at 0.001" or "scratch at 0.001" (`experiments.METHODS` and the rate), its split dev. A
+    rate that diverges leaves no record.
+    """
+    task, made = tasks.load(task_name, labels=LABELS), []
+    known = {record.id: record for record in records.load(folder)} if folder.is_dir() else {}
+    current = backbones.weights_hash(backbone)
+    for method in experiments.METHODS:
+        for rate in rates:
+            name = f"rate-sweep-{task.name}-{LABELS}-{backbone}-{method}-{rate:g}".replace("/", "--")
+            if name not in known or known[name].backbone_sha256 != current:
+                model, tokenizer = backbones.load(backbone, task, pretrained=method != "scratch", seed=0)
+                settings = training.Settings(rate, epochs=EPOCHS, batch_size=BATCH, keep_best=False, progress=False)
+                try:
+                    done = training.fit(model, tokenizer, task, settings)
+                except FloatingPointError:
+                    continue
+                result = training.evaluate(model, tokenizer, task, "dev")
+                record = experiments.to_record(name, done, result, f"{method} at {rate:g}", {}, COMMAND)
+                known[name] = dataclasses.replace(record, split="dev")
+                records.save(known[name], folder, replace=True)
+            made.append(known[name])
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the sweep from the command line, and print its table."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="One run a learning rate, for lesson 05.")
+    parser.add_argument("--task", default="sentiment")
+    parser.add_argument("--backbone", default="pocket-bert")
+    parser.add_argument("--out", type=Path, default=records.own_folder())
+    given = parser.parse_args(arguments)
+    print(records.table(sweep(given.task, given.backbone, given.out)))
+
+
+if __name__ == "__main__":
+    main()

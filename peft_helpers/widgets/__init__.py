@@ -1,0 +1,36 @@
+"""Explorers: sliders whose picture follows at once, each over the same mathematics that the lessons build.
+
+An explorer is controls -> a reading (numbers from `losses`, `optimizers` or recorded runs) -> one picture and the exact
+values in text. `explorer` holds what they share; `loss`, `descent`, `optimizer` and `curves` are the explorers. A page
+without widgets shows `static(name)`, the picture of the default state, instead.
+"""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from peft_helpers.widgets.curves import curve_explorer
+from peft_helpers.widgets.descent import descent_explorer
+from peft_helpers.widgets.explorer import Explorer
+from peft_helpers.widgets.loss import loss_explorer
+from peft_helpers.widgets.optimizer import optimizer_explorer
+
+__all__ = ["Explorer", "curve_explorer", "descent_explorer", "loss_explorer", "optimizer_explorer", "static"]
+
+EXPLORERS = {"loss": loss_explorer, "descent": descent_explorer, "optimizer": optimizer_explorer}
+
+
+def static(explorer: str | Explorer) -> Figure:
+    """The picture of an explorer's default state, to stand beside the widget: `plots.show(widgets.static("loss"))`.
+
+    Args:
+        explorer: "loss", "descent", "optimizer", or an explorer itself (such as one from `curve_explorer`).
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    if isinstance(explorer, Explorer):
+        return explorer.static()
+    if explorer not in EXPLORERS:
+        raise ValueError(f"unknown explorer {explorer!r}; there are {', '.join(EXPLORERS)}")
+    return EXPLORERS[explorer]().static()

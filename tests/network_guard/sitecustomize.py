@@ -1,0 +1,5 @@
+"""Python runs this at start when the folder is on PYTHONPATH: the guard for kernels and other subprocesses."""
+
+import network_guard
+
+network_guard.install()

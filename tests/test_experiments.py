@@ -1,0 +1,106 @@
+"""Experiments: tuned on held-out train, all labels counted, resumable, test only seen by final runs."""
+
+import json
+
+import pytest
+import tiny
+from transformers import AutoModel
+
+from peft_helpers import experiments, records, tasks, training
+
+SETTINGS = training.Settings(1e-2, epochs=2, batch_size=8, progress=False, precision="fp32")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A tiny task and a tiny backbone on the disk."""
+    data = tiny.task(train=60)
+    folder = tmp_path / "warmth"
+    folder.mkdir()
+    for split, rows in data.splits.items():
+        (folder / f"{split}.jsonl").write_text(
+            "".join(json.dumps({"text": r["text"], "label": r["label"]}) + "\n" for r in rows)
+        )
+    tiny.model(head=False).save_pretrained(tmp_path / "tiny-bert")
+    tiny.tokenizer().save_pretrained(tmp_path / "tiny-bert")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(here, **more):
+    chosen = {
+        "method": "full",
+        "labels": 40,
+        "rates": [1e-2, 1e-5],
+        "seeds": [0, 1],
+        "settings": SETTINGS,
+        "folder": here / "out",
+    }
+    return experiments.run("warmth", "tiny-bert", **(chosen | more))
+
+
+def test_a_run_tunes_trains_and_records(here):
+    made = run(here, command="python …")
+    assert [record.seed for record in made] == [0, 1]
+    first = made[0]
+    assert (first.labels, first.split, first.method, len(first.predictions)) == (40, "test", "full", 16)
+    tuned = first.settings["tuned_rates"]
+    assert [row["learning_rate"] for row in tuned] == [1e-2, 1e-5]
+    assert first.settings["learning_rate"] == experiments.best_rate(tuned)["learning_rate"]
+    assert first.backbone_sha256 and first.parameters["trained"] == first.parameters["total"]
+    assert {record.id for record in records.load(here / "out")} == {record.id for record in made}
+
+
+def test_what_is_done_is_not_done_again(here, monkeypatch):
+    made = run(here)
+
+    def forbidden(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "fit", forbidden)
+    assert run(here) == made
+    with pytest.raises(AssertionError, match="trained again"):
+        run(here, seeds=[0, 1, 2])
+
+
+def test_tuning_never_sees_dev_or_test(here):
+    task = tasks.load("warmth").subset(40)
+    cut = experiments.tuning_task(task)
+    train, dev = list(cut.splits["train"]["text"]), list(cut.splits["dev"]["text"])
+    assert (len(train), len(dev)) == (32, 8)
+    assert sorted(train + dev) == sorted(task.splits["train"]["text"])
+
+
+def test_scratch_starts_from_other_weights(here, monkeypatch):
+    asked = []
+    real = experiments.backbones.load
+    monkeypatch.setattr(experiments.backbones, "load", lambda *a, **k: asked.append(k["pretrained"]) or real(*a, **k))
+    run(here, method="scratch", seeds=[0], rates=[1e-2])
+    assert asked == [False, False]
+    assert AutoModel.from_pretrained(here / "tiny-bert") is not None
+
+
+def test_the_best_rate_is_the_best_score_then_the_lowest_loss():
+    rows = [(1e-5, 0.8, 0.6), (1e-4, 0.9, 0.5), (1e-3, 0.9, 0.4), (1e-2, -1.0, None)]
+    tuned = [{"learning_rate": rate, "score": score, "loss": loss} for rate, score, loss in rows]
+    assert experiments.best_rate(tuned)["learning_rate"] == 1e-3
+
+
+def test_bad_input(here):
+    with pytest.raises(ValueError, match="method must be one of full, scratch"):
+        run(here, method="lora")
+    with pytest.raises(ValueError, match="at least one rate"):
+        run(here, rates=[])
+
+
+def test_the_command_line_records_how_to_run_it_again_but_not_where(here, capsys):
+    arguments = ["--task", "warmth", "--backbone", "tiny-bert", "--method", "full", "--labels", "40", "--epochs", "1"]
+    told = " ".join(["python -m peft_helpers.experiments", *arguments, "--rates 1e-2 --seeds 0"])
+    arguments += ["--rates", "1e-2", "--seeds", "0", "--out", "out"]
+    experiments.main(arguments)
+    experiments.main([*arguments[:5], "bag of words", *arguments[6:]])
+    experiments.main([*arguments[:5], "linear probe", *arguments[6:]])
+    made = {record.method: record for record in records.load(here / "out")}
+    assert set(made) == {"full", "bag of words", "linear probe"}
+    assert made["full"].command == told
+    assert "accuracy" in capsys.readouterr().out

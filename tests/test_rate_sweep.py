@@ -1,0 +1,63 @@
+"""The recorded learning-rate sweep: one run a start and rate, judged on dev, resumable, made anew for other weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from peft_helpers import rate_sweep, records, training
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """The sweep on a tiny task and network; the list fills with the training runs."""
+    runs, fit = [], training.fit
+    for name, value in {"LABELS": 20, "EPOCHS": 2, "BATCH": 8}.items():
+        monkeypatch.setattr(rate_sweep, name, value)
+    monkeypatch.setattr(rate_sweep.tasks, "load", lambda name, labels: tiny.task().subset(labels))
+
+    def load(name, task, pretrained=True, seed=0):
+        model = tiny.model(seed=seed if pretrained else 9)
+        model.name = name
+        return model, tiny.tokenizer()
+
+    monkeypatch.setattr(rate_sweep.backbones, "load", load)
+    monkeypatch.setattr(rate_sweep.backbones, "weights_hash", lambda name: "first")
+    monkeypatch.setattr(rate_sweep.training, "fit", lambda *given: runs.append(given) or fit(*given))
+    return runs
+
+
+def test_every_start_and_rate_leaves_its_curve(small: list[tuple], tmp_path: Path) -> None:
+    made = rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-4, 1e-2))
+    assert [r.method for r in made] == ["full at 0.0001", "full at 0.01", "scratch at 0.0001", "scratch at 0.01"]
+    assert {(r.split, r.labels, r.seed, r.backbone_sha256) for r in made} == {("dev", 20, 0, "first")}
+    for record in made:
+        assert [row["step"] for row in record.history] == [0, 3, 6]
+        assert record.history[-1]["accuracy"] == record.score
+        assert len(record.predictions) == 16
+    assert "full at 0.01" in records.table(made)  # rates are different methods, not runs to be averaged
+
+
+def test_a_stopped_sweep_goes_on_and_other_weights_start_anew(
+    small: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-2,))
+    assert len(small) == 2
+    rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-3, 1e-2))
+    assert len(small) == 4
+    monkeypatch.setattr(rate_sweep.backbones, "weights_hash", lambda name: "second")
+    made = rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-2,))
+    assert len(small) == 6 and {record.backbone_sha256 for record in made} == {"second"}
+
+
+def test_a_rate_that_diverges_leaves_no_record(
+    small: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_):
+        raise FloatingPointError("the loss is nan")
+
+    monkeypatch.setattr(rate_sweep.training, "fit", diverge)
+    assert rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-2,)) == []
+    assert not list(tmp_path.glob("*.json"))
