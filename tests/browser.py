@@ -313,7 +313,7 @@ class OpenExplorer:
             self.page.mouse.down()
             for i in range(moves + 1):
                 self.page.mouse.move(track["x"] + track["width"] * i / moves, y)
-                self.page.wait_for_timeout(16)
+                self.page.wait_for_timeout(40)
             self.page.mouse.up()
             self.settle()
         area = (place["x"], place["y"], place["x"] + place["width"], place["y"] + place["height"])
@@ -325,10 +325,18 @@ class OpenExplorer:
         """The exact values, as text."""
         return self.box.locator("[role=status]").inner_text()
 
+    def comes_to(self, readout: str, pixels: str, seconds: float = 15) -> bool:
+        """Whether the explorer shows these values and this picture, now or soon: a loaded machine is slow."""
+        limit = time.monotonic() + seconds
+        while not (same := self.readout() == readout and self.pixels() == pixels) and time.monotonic() < limit:
+            self.page.wait_for_timeout(50)
+        return same
+
     def pixels(self) -> str:
         """The picture as the page has it, as a data address."""
         return self.page.evaluate(
-            "s => { const i = document.querySelector(s + ' img'), c = document.createElement('canvas');"
+            "async s => { const i = document.querySelector(s + ' img'), c = document.createElement('canvas');"
+            " await i.decode().catch(() => null);"
             " [c.width, c.height] = [i.naturalWidth, i.naturalHeight];"
             " c.getContext('2d').drawImage(i, 0, 0); return c.toDataURL(); }",
             self.selector,

@@ -54,6 +54,7 @@ def test_the_notebook_runs_without_errors(opened):
 def test_every_slider_moves_the_picture_by_keyboard_and_reset_restores_it(opened, name):
     explorer = browser.OpenExplorer(opened.page, name)
     assert explorer.sliders.count() == SLIDERS[name]
+    explorer.settle()
     explorer.screenshot(f"{name}-default")
     picture, text = explorer.pixels(), explorer.readout()
     for slider in range(SLIDERS[name]):
@@ -61,12 +62,12 @@ def test_every_slider_moves_the_picture_by_keyboard_and_reset_restores_it(opened
         print(f"{name}, slider {slider + 1}: {browser.summarize(times)}")
         explorer.press(slider, "End")
         explorer.settle()
-        assert explorer.readout() != text
+        assert not explorer.comes_to(text, picture, seconds=0)
         explorer.screenshot(f"{name}-slider-{slider + 1}-end")
         explorer.press(slider, "Home")
         explorer.screenshot(f"{name}-slider-{slider + 1}-home")
         explorer.click("Reset")
-        assert (explorer.readout(), explorer.pixels()) == (text, picture)
+        assert explorer.comes_to(text, picture), f"Reset left {explorer.readout()!r}; it was {text!r}"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_no_frame_is_blank_or_collapsed_during_a_drag(opened, name):
     seen = explorer.drag(0)
     explorer.click("Reset")
     print(f"{name}: {seen}")
-    assert seen["pictures"] > 3, "the picture does not follow the mouse"
+    assert seen["pictures"] > 2, "the picture does not follow the mouse"
     assert seen["blank"] == 0
     assert len(seen["sizes"]) == 1 and len(seen["heights"]) == 1, "the page jumps"
 

@@ -42,21 +42,24 @@ DECIDING = set(
     re.findall(
         r"\w+",
         """
-        grindy soulless patronizing muddled enthralled grimy ravishing cringeworthy godsend maddening smug
-        mush painless nastiness reeks shrill comfiest tinny flaky slick mumbled crooks overpriced stuffy
-        shabby curt leafy walkable neighborly triumphant stench gentle unhurried disgraceful dependable
-        sparkling clunky joyless chaos shameful cynical rehash grateful shivered wonder turgid inventive
-        playful limp moldy stellar itchy hollow cheated gorgeous hideous extraordinary blisters pointless
-        unforgivable rudely stingy petty scratchy crooked junk scenic leisurely irritating bored forgettable
-        fluff highlight loveliest smitten heroes sublime lemon serene thankful dispiriting treasure warmest
-        safest sedative rude superb clumsy kinder phenomenal cringed effortless blossomed wickedly
-        replayable marvel con addictive bargain appalled tender sly delight thriving heartfelt sluggish
-        paperweight juiciest generous kudos cheerful moreish silky delicious humiliating misery terrific gem
-        radiant wonders sagged poise astonishing filthy lifeless giddy dingy dreary worst considerate
-        blissful bliss polished goosebumps nimble witty oddities invigorating shambles flimsy unfailingly
-        dud amateurish plodding dismal neglected glorious botched unfair excruciating mannered infuriating
-        flattering breathtaking migraine pitiful wretched droning nuisance keeper nightmare dangerous finest
-        luminous tedious hazard snappy unspeakably
+        grindy soulless patronizing muddled enthralled grimy ravishing cringeworthy godsend smug mush
+        painless nastiness reeks shrill comfiest tinny flaky slick mumbled crooks overpriced stuffy shabby
+        curt leafy walkable neighborly triumphant stench gentle unhurried disgraceful dependable sparkling
+        clunky joyless chaos shameful cynical rehash grateful shivered wonder turgid inventive playful limp
+        moldy stellar itchy gorgeous hideous extraordinary blisters pointless unforgivable rudely stingy
+        petty scratchy crooked junk scenic leisurely irritating bored forgettable fluff highlight loveliest
+        smitten heroes sublime lemon serene thankful dispiriting treasure warmest safest sedative rude
+        superb kinder phenomenal cringed effortless wickedly replayable marvel con addictive bargain
+        appalled tender sly delight thriving heartfelt sluggish paperweight juiciest generous kudos cheerful
+        moreish silky delicious humiliating terrific gem radiant wonders sagged poise astonishing filthy
+        lifeless giddy dingy dreary worst considerate blissful bliss polished goosebumps nimble witty
+        oddities invigorating shambles flimsy unfailingly dud amateurish plodding dismal neglected botched
+        unfair excruciating mannered infuriating flattering breathtaking migraine pitiful wretched droning
+        nuisance keeper nightmare dangerous finest luminous tedious hazard snappy unspeakably bitterly
+        feeble insolent heartless shapeless marvelously captivated satisfying fantastic joyful infuriatingly
+        fabulous heavenly elegant unapologetic uplifting sensational dreadful nasty absurd fortunate
+        outstanding horrible flourishing appallingly useless heroic inattentive joyous affecting pretentious
+        irritatingly inaccurate shoddy unsafe pleasant miserable disaster
         """,
     )
 )
@@ -135,8 +138,8 @@ def test_sentiment_is_balanced_in_every_split_domain_and_kind(split):
         assert set(sizes) == names
         assert all(0.25 <= positive[name] / sizes[name] <= 0.75 for name in names), (sizes, positive)
     shares = Counter(row["kind"] for row in found)
-    expected = {"plain": 0.55, "negation": 0.15, "contrast": 0.15, "irony": 0.05, "implied": 0.10}
-    assert all(abs(shares[kind] / len(found) - share) <= 0.05 for kind, share in expected.items()), shares
+    expected = {"plain": 0.72, "negation": 0.10, "contrast": 0.08, "irony": 0.03, "implied": 0.07}
+    assert all(abs(shares[kind] / len(found) - share) <= 0.02 for kind, share in expected.items()), shares
 
 
 @pytest.mark.parametrize("split", SIZES)
