@@ -23,7 +23,8 @@ Card = TypeVar("Card")
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "sentiment"
 LABELS = ("negative", "positive")
-KIND_SHARES = {"plain": 0.55, "negation": 0.15, "contrast": 0.15, "irony": 0.05, "implied": 0.10}
+# Shares of the grammar's items; with the written items, train has 0.72, 0.10, 0.08, 0.03, and 0.07 in this order.
+KIND_SHARES = {"plain": 0.832, "negation": 0.064, "contrast": 0.04, "irony": 0.013, "implied": 0.051}
 GRAMMAR_COUNT = 1100
 OPENER_SHARE = 0.15
 MAX_TRIES = 200
@@ -551,6 +552,14 @@ FRAMES: dict[tuple[str, str], str] = {
         the {adj} {bare} {effect}, and {verdict}.
         {noun} {was} a clear step {up} from what I am used to: {adj}, even {adj2}.
         with {some_adj} and {some_other}, {whole} {effect}.
+        my two words for {noun}: {adj}, {adj2}.
+        you can tell a lot from {noun}, and {it} {was} {adj}.
+        ask me about {noun} and I will say {adj}, every time.
+        as for {noun}, {it} {was} {adj}; as for {other}, {other_adj}.
+        my {person} had told me about the {adj} {bare}, and {verdict}.
+        {whole} was {gist}: {adj} {bare}, {other_adj} {other_bare}.
+        we came for {other} and left talking about {noun}, {adj} and {adj2}.
+        ~ {noun} {was} {adj} from beginning to end. {verdict}.
         """,
     ("plain", "positive"): """
         high marks for the {adj} {bare}; {verdict}.
@@ -561,6 +570,9 @@ FRAMES: dict[tuple[str, str], str] = {
         friends had praised {noun}, and rightly so: {it} {was} {adj}.
         hardly anything tops {some_adj}, and {whole} had one thing more: {some_other}.
         {adj} {bare}. more, please.
+        we are still smiling about the {adj} {bare}.
+        treat yourself to {some_adj}; {whole} {effect}.
+        hats off to whoever is responsible for {noun}: {adj}, {adj2}.
         """,
     ("plain", "negative"): """
         no points for the {adj} {bare}; {verdict}.
@@ -571,6 +583,9 @@ FRAMES: dict[tuple[str, str], str] = {
         friends had warned me about {noun}, and rightly so: {it} {was} {adj}.
         first {noun} {effect}, then {other}; {whole} was {gist}.
         {adj} {bare}. shame on them.
+        we are still groaning about the {adj} {bare}.
+        spare yourself {some_adj}; {whole} {effect}.
+        fire whoever is responsible for {noun}: {adj}, {adj2}.
         """,
     ("negation", "both"): """
         there was nothing {anti} about {noun}; {verdict}.
