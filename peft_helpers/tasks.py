@@ -1,6 +1,6 @@
 """The task registry: `load("sentiment")` gives splits, columns, labels and metric, wherever the data comes from.
 
-Two pocket tasks ship with the package. Hub tasks are read with `datasets`; a local copy in `$PEFT_DATA/<name>/` with
+Six pocket tasks ship with the package. Hub tasks are read with `datasets`; a local copy in `$PEFT_DATA/<name>/` with
 train, validation (or dev) and test files (.jsonl, .csv, .tsv) takes precedence. Any folder of such files is a task too.
 
 Where a public test set has no labels (GLUE), its validation set is our test set, and our dev set is cut off train.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_helpers import hub
+from peft_helpers import hub, meaning
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -33,11 +33,11 @@ class Source:
     """One row of the registry: what a task is and where it comes from.
 
     Attributes:
-        kind: "classification" or "regression".
-        metric: "accuracy", "f1", "matthews" or "spearman".
+        kind: "classification", "regression" or "generation".
+        metric: "accuracy", "f1", "matthews" or "spearman"; "bleu" for generation.
         text_columns: one name, or two for sentence pairs.
         labels: the classes' names in the order of their numbers; empty for regression.
-        label_column: the column that holds the label.
+        label_column: the column that holds the label (for generation: a list of reference texts).
         hub: (dataset, configuration) on the Hub, or None for a pocket task.
         hub_splits: our split's name -> the Hub's. A missing dev is cut off train.
     """
@@ -55,9 +55,14 @@ _EQUIVALENT = ("not equivalent", "equivalent")
 _ACCEPTABLE = ("unacceptable", "acceptable")
 _NEGATIVE = ("negative", "positive")
 _PAIR = ("sentence1", "sentence2")
+_TOPICS = ("nature", "health", "technology", "food", "travel", "money", "sport", "art")
 REGISTRY = {
     "sentiment": Source("classification", "accuracy", ("text",), _NEGATIVE),
+    "topic": Source("classification", "accuracy", ("text",), _TOPICS),
+    "acceptability": Source("classification", "matthews", ("text",), _ACCEPTABLE),
+    "paraphrase": Source("classification", "f1", ("first", "second"), ("different", "paraphrase")),
     "similarity": Source("regression", "spearman", ("first", "second"), label_column="score"),
+    "trails": Source("generation", "bleu", ("meaning",), label_column="references"),
     "sst2": Source("classification", "accuracy", ("sentence",), _NEGATIVE, hub=("nyu-mll/glue", "sst2")),
     "cola": Source("classification", "matthews", ("sentence",), _ACCEPTABLE, hub=("nyu-mll/glue", "cola")),
     "mrpc": Source("classification", "f1", _PAIR, _EQUIVALENT, hub=("nyu-mll/glue", "mrpc")),
@@ -71,11 +76,12 @@ class Task:
 
     Attributes:
         name: the registered name, or the folder's.
-        kind: "classification" or "regression".
-        metric: the task's main metric, a name that `evaluation.score` knows.
+        kind: "classification", "regression" or "generation".
+        metric: the task's main metric, a name that `evaluation.score` knows ("bleu": see `generation_metrics`).
         text_columns: columns of text, one or two.
-        labels: the classes' names; empty for regression.
-        splits: train, dev and test; each has the text columns and "label" (class number, or a float).
+        labels: the classes' names; empty for regression and generation.
+        splits: train, dev and test; each has the text columns and "label": a class number, a float, or for
+            generation a list of reference texts.
         origin: where the data came from.
     """
 
@@ -89,8 +95,8 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """How many numbers the head must give: the number of classes, or 1 for regression."""
-        return len(self.labels) or 1
+        """How many numbers the head must give: the number of classes, 1 for regression, 0 for generation (no head)."""
+        return 0 if self.kind == "generation" else len(self.labels) or 1
 
     def subset(self, count: int, seed: int = 0) -> Task:
         """The same task with `count` training examples, drawn so that the classes keep their shares.
@@ -111,7 +117,7 @@ class Task:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in self.splits.items())
-        what = " / ".join(self.labels) if self.labels else "a score"
+        what = " / ".join(self.labels) or {"regression": "a score", "generation": "a text"}[self.kind]
         return f"task {self.name}: {' + '.join(self.text_columns)} → {what} · {self.metric} · {sizes} · {self.origin}"
 
 
@@ -264,10 +270,22 @@ def _clean(rows: list[dict[str, Any]], source: Source, where: str) -> Dataset:
     missing = [c for c in (*source.text_columns, source.label_column) if c not in rows[0]]
     if missing:
         raise ValueError(f"{where} has no column {', '.join(missing)}; its columns are {', '.join(rows[0])}")
-    to_number = _class_number if source.labels else _score
-    columns = {c: [str(row[c]) for row in rows] for c in source.text_columns}
-    columns["label"] = [to_number(row[source.label_column], source, f"{where}, row {i}") for i, row in enumerate(rows)]
+    read = _references if source.kind == "generation" else _class_number if source.labels else _score
+    columns = {c: [_text(row[c]) for row in rows] for c in source.text_columns}
+    columns["label"] = [read(row[source.label_column], source, f"{where}, row {i}") for i, row in enumerate(rows)]
     return Dataset.from_dict(columns)
+
+
+def _text(value: Any) -> str:
+    """Text as it is; a meaning representation (slot -> value) as one line."""
+    return meaning.linearize(value) if isinstance(value, dict) else str(value)
+
+
+def _references(value: Any, source: Source, where: str) -> list[str]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(f"{where}: {source.label_column} must be one or more reference texts; got {value!r}")
+    return texts
 
 
 def _class_number(value: Any, source: Source, where: str) -> int:

@@ -20,14 +20,20 @@ def rows(count, **more):
 
 @pytest.mark.parametrize(
     ("name", "columns", "metric"),
-    [("sentiment", ("text",), "accuracy"), ("similarity", ("first", "second"), "spearman")],
+    [
+        ("sentiment", ("text",), "accuracy"),
+        ("topic", ("text",), "accuracy"),
+        ("acceptability", ("text",), "matthews"),
+        ("paraphrase", ("first", "second"), "f1"),
+        ("similarity", ("first", "second"), "spearman"),
+    ],
 )
 def test_shipped_tasks(name, columns, metric):
     task = tasks.load(name)
     assert (task.text_columns, task.metric) == (columns, metric)
     assert [len(task.splits[s]) for s in ("dev", "test")] == [200, 400]
     assert set(task.splits["train"].column_names) == {*columns, "label"}
-    assert task.outputs == (2 if name == "sentiment" else 1)
+    assert task.outputs == {"topic": 8, "similarity": 1}.get(name, 2)
     assert name in repr(task) and metric in repr(task)
 
 
@@ -90,7 +96,10 @@ def test_peft_data_takes_the_place_of_the_hub(tmp_path, monkeypatch):
 
 
 def test_bad_input_is_named(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"unknown task 'sentimnet'; there are sentiment, similarity, sst2"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown task .sentimnet.; there are sentiment, topic, acceptability, paraphrase, similarity, trails, sst2",
+    ):
         tasks.load("sentimnet")
     with pytest.raises(ValueError, match="has no train file"):
         tasks.load(write(tmp_path / "a", test=rows(3)))

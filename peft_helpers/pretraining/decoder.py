@@ -1,0 +1,103 @@
+"""The decoder's objective: causal language modeling over prose and structured text in equal parts (`pocket-gpt2`)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from peft_helpers import storage
+from peft_helpers.pretraining import corpora, structure
+from peft_helpers.pretraining.tokenizers import END_OF_TEXT
+
+BLOCK = 128  # tokens a row in training
+HELD_OUT = 64  # blocks of each kind that only measure
+PASSAGE = 600  # characters a passage of prose has at most
+
+
+def write_tokens(tokenizer, texts: Iterator[str], out: Path, most: int, end: int) -> int:
+    """Write texts, each closed by the token `end`, as one array of 16-bit token numbers; about `most` of them."""
+    parts, total = [], 0
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == 1000:
+            for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]:
+                parts.append(np.array([*ids, end], np.uint16))
+                total += len(ids) + 1
+            batch = []
+            if total >= most:
+                break
+    with storage.replace_atomically(out) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.concatenate(parts))
+    return total
+
+
+def prepare(tokenizer, folder: Path, exclude: list[Path], work: Path, most: int, seed: int = 0) -> None:
+    """Write `prose.npy` and `structured.npy`, about `most` tokens each."""
+    draw = random.Random(seed)
+    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    prose = write_tokens(tokenizer, corpora.passages(folder, exclude, PASSAGE, seed), work / "prose.npy", most, end)
+    documents = (structure.document(draw) for _ in iter(int, 1))
+    structured = write_tokens(tokenizer, documents, work / "structured.npy", most, end)
+    print(f"{prose:,} tokens of prose, {structured:,} of structured text")
+
+
+def new_model(tokenizer, positions: int = 256, width: int = 256, layers: int = 4):
+    """A GPT-2 of random weights, without dropout."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer), n_positions=positions, n_embd=width, n_layer=layers, n_head=width // 64,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        )
+    )  # fmt: skip
+
+
+class CausalObjective:
+    """Half of each batch is prose, half structured text; see `loop.Objective`.
+
+    Args:
+        model: a causal language model.
+        prose, structured: arrays of token numbers; the last `HELD_OUT` blocks of each only measure.
+        batch: blocks a step.
+        seed: of the draws.
+    """
+
+    def __init__(self, model, prose: np.ndarray, structured: np.ndarray, batch: int, seed: int = 0):
+        self.model, self.batch, self.seed = model, batch, seed
+        self.texts = {"prose": prose, "structured": structured}
+        self.device = next(model.parameters()).device
+        self.settings = {"batch": batch, "block": BLOCK, "tokens": {k: len(v) for k, v in self.texts.items()}}
+
+    def _loss(self, rows: np.ndarray) -> Tensor:
+        ids = torch.from_numpy(rows.astype(np.int64)).to(self.device)  # (B, T + 1)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
+        return F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `loop.Objective`."""
+        draw, rows = np.random.default_rng((self.seed, step)), []
+        for tokens in self.texts.values():
+            starts = draw.integers(0, len(tokens) - (HELD_OUT + 1) * (BLOCK + 1), self.batch // 2)
+            rows += [tokens[at : at + BLOCK + 1] for at in starts]
+        each = self._loss(np.stack(rows)).mean(1)
+        prose, structured = each[: self.batch // 2].mean(), each[self.batch // 2 :].mean()
+        return each.mean(), {"prose": prose.detach(), "structured": structured.detach()}
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """See `loop.Objective`."""
+        figures = {}
+        for name, tokens in self.texts.items():
+            rows = tokens[-HELD_OUT * (BLOCK + 1) :].reshape(HELD_OUT, BLOCK + 1)
+            figures[name] = float(np.mean([self._loss(part).mean().item() for part in np.split(rows, 4)]))
+        return figures
