@@ -240,12 +240,15 @@ def with_map(text: str, table: str) -> str:
 def refresh(root: Path, names: Iterable[str] = ()) -> list[str]:
     """Run lessons from top to bottom and store their outputs; return the names of those that failed.
 
-    Stored outputs are those of the pocket profile on the CPU, offline. A lesson that fails keeps its old file.
+    Stored outputs are those of the pocket profile on the CPU, offline. A lesson that fails keeps its old file. Lesson
+    00 draws the README's map, with the run times of all lessons: it runs last, on a map that knows the new ones.
     """
     failed = []
-    chosen = select(root, names)
+    chosen = sorted(select(root, names), key=lambda path: path.name.startswith("00_"))  # in order, but 00 last
     with _reference_conditions():
         for position, path in enumerate(chosen, 1):
+            if path.name.startswith("00_"):
+                _write_map(root)
             print(f"[{position}/{len(chosen)}] {path.stem} …", end=" ", flush=True)
             try:
                 seconds, cells = _run(path)
@@ -253,9 +256,14 @@ def refresh(root: Path, names: Iterable[str] = ()) -> list[str]:
             except RuntimeError as error:  # nbclient's errors: a cell raised, hung, or killed its kernel
                 failed.append(path.stem)
                 print(f"FAILED, its file is unchanged\n{error}", flush=True)
-    if (root / "README.md").is_file():
-        links(root)  # the map shows the seconds
+    _write_map(root)
     return failed
+
+
+def _write_map(root: Path) -> None:
+    """Bring the README's map, which shows the seconds, up to the lessons' metadata."""
+    if (root / "README.md").is_file():
+        links(root)
 
 
 @contextlib.contextmanager

@@ -287,6 +287,30 @@ def curves_by_labels(runs: Iterable[Record | Run]) -> dict[int, dict[str, tuple[
     return {labels: {"dev": (steps, np.mean(scores, axis=0).tolist())} for labels, (steps, scores) in found.items()}
 
 
+def recorded_curves(task_name: str, backbone: str) -> dict[int, dict[str, tuple[list[int], list[float]]]]:
+    """`curves_by_labels` of the recorded fine-tuning runs; empty where none is recorded for these weights."""
+    from peft_helpers import backbones, records
+
+    known = {"backbone": backbone, "backbone_sha256": backbones.weights_hash(backbone)}
+    return curves_by_labels(records.load(task=task_name, method="full", **known))
+
+
+def reference_lines(task: Task, split: str = "dev") -> dict[str, float]:
+    """What two simple systems score on a split, for `widgets.curve_explorer`: majority class, and a bag of words.
+
+    Args:
+        task: all labels of its train split are used; the bag of words' name says how many those are.
+        split: where they are judged.
+    """
+    from peft_helpers import baselines, evaluation
+
+    train, judged = (list(task.splits[name]["label"]) for name in ("train", split))
+    return {
+        "majority class": evaluation.majority_score(task.metric, train, judged),
+        f"bag of words ({len(train):,})": baselines.bag_of_words(task, split=split).score,
+    }
+
+
 # ---------------------------------------------------------------- broken runs
 
 

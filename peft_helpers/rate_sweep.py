@@ -18,6 +18,7 @@ from peft_helpers import backbones, experiments, records, tasks, training
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 LABELS, EPOCHS, BATCH = 200, 6, 16
+STARTS = {"pretrained": "full", "random weights": "scratch"}  # as lesson 05 calls them: `experiments.METHODS`
 COMMAND = "python -m peft_helpers.rate_sweep"
 
 
@@ -46,6 +47,28 @@ def sweep(task_name: str, backbone: str, folder: Path, rates: Sequence[float] = 
                 records.save(known[name], folder, replace=True)
             made.append(known[name])
     return made
+
+
+def curves(
+    task_name: str, backbone: str, folder: Path | None = None
+) -> dict[float, dict[str, tuple[list[int], list[float]]]]:
+    """The recorded sweep for `widgets.curve_explorer`: rate, rising -> name of a start -> (steps, scores on dev).
+
+    A rate that diverged from both starts is left out; where nothing is recorded for these weights, there is no rate.
+
+    Args:
+        folder: of the records; by default those that ship with the course, and yours.
+    """
+    same = {"task": task_name, "split": "dev", "labels": LABELS, "backbone": backbone}
+    shelf = records.load(folder, **same, backbone_sha256=backbones.weights_hash(backbone))
+    found: dict[float, dict[str, tuple[list[int], list[float]]]] = {}
+    for start, method in STARTS.items():
+        for record in shelf:
+            if record.method.startswith(f"{method} at "):
+                rows = [(row["step"], row[record.metric]) for row in record.history]
+                line = [step for step, _ in rows], [score for _, score in rows]
+                found.setdefault(record.settings["learning_rate"], {})[start] = line
+    return dict(sorted(found.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -190,6 +190,14 @@ class OpenNotebook:
         )
         return outputs
 
+    def explorers(self) -> list[str]:
+        """The names of the explorers on the page, whatever a lesson calls them."""
+        self.page.locator(".pf-explorer").first.wait_for(state="visible", timeout=30_000)
+        return self.page.evaluate(
+            "() => [...new Set([...document.querySelectorAll('.pf-explorer')].flatMap(box =>"
+            "  [...box.classList].map(name => name.match(/^pf-(.+)-explorer$/)?.[1]).filter(Boolean)))]"
+        )
+
     def shut_down(self) -> None:
         """Stop the kernel, so that notebooks do not pile up in memory."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
@@ -261,7 +269,7 @@ class OpenExplorer:
 
     Args:
         page: of the browser.
-        name: "loss", "descent", "optimizer" or "curve".
+        name: "loss", "descent" …, as in the CSS class `pf-<name>-explorer`.
     """
 
     def __init__(self, page: Any, name: str):

@@ -457,6 +457,19 @@ def exercises(lesson: Lesson) -> Iterator[str]:
 
 
 @rule
+def widgets(lesson: Lesson) -> Iterator[str]:
+    """A cell that makes an explorer is tagged widget: these are tried out in a browser and in `test_exercises`."""
+    for cell in lesson.code():
+        for node in ast.walk(cell.tree):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func).endswith("_explorer")
+                and "widget" not in cell.tags
+            ):
+                yield f"{cell}: makes an explorer without the tag widget"
+
+
+@rule
 def predictions(lesson: Lesson) -> Iterator[str]:
     """Every prediction meets its outcome later, once; a lesson has at least one."""
     asked = {"predict": Counter(), "outcome": Counter()}

@@ -103,9 +103,10 @@ def test_widgets_of_the_lessons(page, lab, folder, path):
     opened = browser.OpenNotebook(page, lab, folder, notebook, path.name)
     opened.run_all()
     assert opened.errors() == []
-    for name in SLIDERS:
-        if page.locator(f".pf-{name}-explorer").count():
-            explorer = browser.OpenExplorer(page, name)
-            explorer.screenshot(f"{path.stem}-{name}")
-            explorer.press(0)
+    names = opened.explorers()
+    assert names, "no explorer is on the page"
+    for name in names:
+        explorer = browser.OpenExplorer(page, name)
+        explorer.screenshot(f"{path.stem}-{name}")
+        explorer.press(0)
     opened.shut_down()

@@ -1,6 +1,6 @@
-"""Every exercise of every lesson: the stub counts as not answered, the solution passes.
+"""Every exercise of every lesson: the stub counts as not answered, the solution passes. And every explorer is made.
 
-Only the cells tagged `setup` run before either: an exercise depends on nothing else in the notebook.
+Only the cells tagged `setup` run before: exercises and explorers depend on nothing else in the notebook.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 import made_lesson
 import notebook_rules as rules
 import pytest
+from IPython.display import display
+
+from peft_helpers.widgets import Explorer
 
 EXERCISES = [
     (path, exercise)
@@ -25,7 +28,7 @@ EXERCISES = [
 @functools.cache
 def setup(path: Path) -> dict[str, Any]:
     """The names that the lesson's setup cells leave behind."""
-    namespace = {"__name__": "__main__"}
+    namespace = {"__name__": "__main__", "display": display}
     for cell in rules.read(path).tagged("setup"):
         run(ast.unparse(cell.tree), namespace, f"{path.stem}, cell {cell.at}")
     return namespace
@@ -72,6 +75,22 @@ def test_stub_is_not_answered(path: Path, exercise: str) -> None:
 def test_solution_passes(path: Path, exercise: str) -> None:
     said = verdict(path, exercise, solved=True)
     assert said.passed is True, f"the solution of {exercise} does not pass: {said}"
+
+
+WIDGETS = [
+    (path, cell.at) for path in rules.lessons(rules.ROOT / "notebooks") for cell in rules.read(path).tagged("widget")
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "at"), WIDGETS, ids=lambda part: part.stem if isinstance(part, Path) else f"cell-{part}"
+)
+def test_an_explorer_needs_nothing_but_the_setup(path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, namespace = [], dict(setup(path))
+    plain = Explorer.__init__
+    monkeypatch.setattr(Explorer, "__init__", lambda self, *a, **k: made.append(self) or plain(self, *a, **k))
+    run(rules.read(path).cells[at - 1].source, namespace, f"{path.stem}, cell {at}")
+    assert made, "the cell is tagged widget and makes no explorer"
 
 
 def test_on_a_made_up_lesson(tmp_path: Path) -> None:

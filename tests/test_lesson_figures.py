@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from peft_helpers import editions, lesson_figures, live, plots, tasks
+from peft_helpers import backbones, baselines, editions, evaluation, lesson_figures, live, plots, records, tasks
 from peft_helpers.checks import reading
 from peft_helpers.lesson_figures import Lesson
 
@@ -106,6 +106,30 @@ def test_curves_average_runs_that_were_looked_at_alike() -> None:
     assert curves[50] == {"dev": ([0, 2], [0.5, 0.6])}
     assert curves[200]["dev"][0] == [0, 7] and curves[200]["dev"][1] == pytest.approx([0.45, 0.65])
     assert lesson_figures.curves_by_labels([]) == {}
+
+
+def test_the_recorded_curves_are_those_of_these_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, rows = {}, [{"step": 0, "loss": 0.7, "accuracy": 0.5}, {"step": 9, "loss": 0.5, "accuracy": 0.75}]
+
+    def load(**equal: object) -> list[SimpleNamespace]:
+        asked.update(equal)
+        return [SimpleNamespace(labels=50, metric="accuracy", history=rows)]
+
+    monkeypatch.setattr(backbones, "weights_hash", lambda name: f"hash of {name}")
+    monkeypatch.setattr(records, "load", load)
+    assert lesson_figures.recorded_curves("tiny", "small-bert") == {50: {"dev": ([0, 9], [0.5, 0.75])}}
+    backbone = {"backbone": "small-bert", "backbone_sha256": "hash of small-bert"}
+    assert asked == {"task": "tiny", "method": "full"} | backbone
+
+
+def test_the_reference_lines_are_the_simple_systems_of_that_split() -> None:
+    task = tasks.load("sentiment", labels=60)
+    lines = lesson_figures.reference_lines(task)
+    assert list(lines) == ["majority class", "bag of words (60)"]
+    labels = {split: list(task.splits[split]["label"]) for split in ("train", "dev")}
+    assert lines["majority class"] == evaluation.majority_score("accuracy", labels["train"], labels["dev"])
+    assert lines["bag of words (60)"] == baselines.bag_of_words(task, split="dev").score
+    assert list(lesson_figures.reference_lines(task, "test").values()) != list(lines.values())
 
 
 def test_the_runs_to_diagnose_show_what_their_questions_say() -> None:

@@ -61,3 +61,16 @@ def test_a_rate_that_diverges_leaves_no_record(
     monkeypatch.setattr(rate_sweep.training, "fit", diverge)
     assert rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-2,)) == []
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_curves_of_a_sweep(small: list[tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {record.method: record for record in rate_sweep.sweep("tiny", "tiny", tmp_path, rates=(1e-2, 1e-4))}
+    curves = rate_sweep.curves("tiny", "tiny", tmp_path)
+    assert list(curves) == [1e-4, 1e-2], "the slider's order"
+    assert all(list(lines) == ["pretrained", "random weights"] for lines in curves.values())
+    expected = [row["accuracy"] for row in made["scratch at 0.01"].history]
+    assert curves[1e-2]["random weights"] == ([0, 3, 6], expected)
+    assert curves[1e-2]["pretrained"][1][-1] == made["full at 0.01"].score
+    assert rate_sweep.curves("another", "tiny", tmp_path) == {}
+    monkeypatch.setattr(rate_sweep.backbones, "weights_hash", lambda name: "second")
+    assert rate_sweep.curves("tiny", "tiny", tmp_path) == {}, "the curves of other weights are not these"

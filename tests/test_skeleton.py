@@ -248,6 +248,26 @@ def test_refresh_stores_text_instead_of_widgets(tmp_path: Path, capsys: pytest.C
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
+def test_refresh_runs_lesson_00_last_on_a_map_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, seen = clone(tmp_path), []
+    first = root / "notebooks" / "01_made_up.ipynb"
+    for name in ("00_start.ipynb", "02_more.ipynb"):
+        (root / "notebooks" / name).write_bytes(first.read_bytes())
+
+    def run(path: Path) -> tuple[float, int]:
+        """As if every lesson took 77 seconds; lesson 00 draws what the README's map says when it runs."""
+        seen.append((path.name[:2], (root / "README.md").read_text(encoding="utf-8").count("| 77 s |")))
+        lesson = editions.read_notebook(path)
+        lesson["metadata"]["peft_course"]["seconds_cpu"] = 77.0
+        path.write_text(json.dumps(lesson), encoding="utf-8")
+        return 77.0, 1
+
+    monkeypatch.setattr(editions, "_run", run)
+    assert editions.refresh(root) == []
+    assert seen == [("01", 0), ("02", 0), ("00", 2)], "00 draws the map with the times of before"
+    assert (root / "README.md").read_text(encoding="utf-8").count("| 77 s |") == 3
+
+
 def test_refresh_of_an_unknown_lesson(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert editions.main(["--root", str(clone(tmp_path)), "refresh", "77"]) == 2
     assert "no lesson is named '77'; there are: 01_made_up" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_peft_data_takes_the_place_of_the_hub(tmp_path, monkeypatch):
 def test_bad_input_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError,
-        match=r"unknown task .sentimnet.; there are sentiment, topic, acceptability, paraphrase, similarity, trails, sst2",
+        match=r"unknown task 'sentimnet'; there are sentiment, topic, .*similarity, trails, sst2",
     ):
         tasks.load("sentimnet")
     with pytest.raises(ValueError, match="has no train file"):

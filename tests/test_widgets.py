@@ -237,6 +237,30 @@ def test_curve_readout():
     assert "dev 50.0 % (0) 90.0 % (10) 80.0 % (20)" in text(made)
 
 
+def test_curve_text_alternative_is_made_of_sentences():
+    told = widgets.static(make("curve")).alt
+    assert told == (
+        "Accuracy over step, the chosen run before all others in gray. labels: 100. majority class: 50.0 %. "
+        "train goes from 50.0 % at step 0 to 100.0 % at step 2, best 100.0 % at step 2; "
+        "dev goes from 50.0 % at step 0 to 55.0 % at step 20, best 65.0 % at step 10."
+    )
+    plain = widgets.static(widgets.curve_explorer({1: {"dev": [0.5, 0.7]}}, "labels", y="score")).alt
+    assert plain.endswith("labels: 1. dev goes from 0.5 at step 0 to 0.7 at step 1.")
+
+
+@pytest.mark.parametrize("limits", [(0.4, 0.7), (0.5, 0.52), (0.5, 0.502), (0.0, 1.0), (0.48, 0.61)])
+def test_percent_ticks_are_different_and_say_where_they_are(limits):
+    """Whole percents where they are enough; never the same label twice, never a rounded one."""
+    made = widgets.curve_explorer(RUNS, "labels", y="accuracy", percent=True, limits=limits)
+    axes = made.picture.view.figure.axes[0]
+    ticks = axes.get_yticks()
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    assert len(set(labels)) == len(labels) > 2
+    assert [float(label.removesuffix(" %")) / 100 for label in labels] == pytest.approx(list(ticks), abs=1e-9)
+    whole = all(abs(100 * tick - round(100 * tick)) < 1e-6 for tick in ticks)
+    assert whole == all("." not in label for label in labels)
+
+
 def test_curves_with_missing_values_lines_and_a_logarithmic_axis():
     runs = {
         0.001: {"dev": ([1, 10], [float("nan"), 2.0])},

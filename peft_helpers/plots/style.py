@@ -13,6 +13,7 @@ import matplotlib
 import matplotlib.colors
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import Formatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,6 +176,24 @@ def number(value: float) -> str:
         return f"{value:.2e}"
     rounded = float(f"{value:.3g}")
     return f"{rounded:.10f}".rstrip("0").rstrip(".") if rounded else "0"
+
+
+class Percent(Formatter):
+    """Tick labels of shares, in percent: as many decimals as the ticks need, the same for all of them.
+
+    >>> Percent().format_ticks([0.5, 0.55]), Percent().format_ticks([0.5, 0.5025])
+    (['50 %', '55 %'], ['50.00 %', '50.25 %'])
+    """
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """The labels of all ticks."""
+        ticks = [100 * value for value in values]
+        digits = next((d for d in range(6) if all(abs(tick - round(tick, d)) < 1e-7 for tick in ticks)), 6)
+        return [f"{tick:.{digits}f} %" for tick in ticks]
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        """The label of one tick alone."""
+        return self.format_ticks([value])[0]
 
 
 def score(value: float, metric: str) -> str:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from peft_helpers.plots.style import COLORS, LINES, label_ends, number, panels, require_lines, styled
+from peft_helpers.plots.style import COLORS, LINES, Percent, label_ends, number, panels, require_lines, sentence, styled
 from peft_helpers.widgets.explorer import HEIGHT, WIDTH, Explorer, Readout, steps
 
 
@@ -76,7 +76,7 @@ class CurveView:
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=all((x % 1 == 0).all() for x in everything)))
         axes.set(xlabel=curves.x, ylabel=curves.y, ylim=curves.limits)
         if curves.percent:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f} %"))
+            axes.yaxis.set_major_formatter(Percent())
         gray = COLORS["gray"]
         label_ends(
             axes, [(value, f"{name}\n{curves.spoken(value)}", gray) for name, value in curves.references.items()], 0.2
@@ -91,9 +91,10 @@ class CurveView:
         for name, line in self.lines.items():
             line.set_data(*run.get(name, ([], [])))
         self.title.set_text(f"{self.curves.setting}: {named(setting)}")
+        y = self.curves.y
         self.figure.alt = (
-            f"{self.curves.y} over {self.curves.x}, the chosen run before all others in gray. "
-            + describe(self.curves, setting).as_text().replace("\n", "; ")
+            f"{y[:1].upper()}{y[1:]} over {self.curves.x}, the chosen run before all others in gray. "
+            f"{describe(self.curves, setting).summary} {in_words(self.curves, setting)}"
         )
 
 
@@ -104,19 +105,40 @@ def named(setting: Any) -> str:
     return f"{setting:,}" if isinstance(setting, int) else str(setting)
 
 
-def describe(curves: CurveSet, setting: Any) -> Readout:
-    """First, best and last value of each line, and the references."""
-    rows = []
+def reached(curves: CurveSet, setting: Any) -> dict[str, dict[str, tuple[str, str]]]:
+    """Name of a line -> "first", "best" (if asked for) and "last" -> (value, where), both as text."""
+    found = {}
     for name, (x, y) in curves.runs[setting].items():
-        row = [name, f"{curves.spoken(y[0])} ({number(x[0])})"]
+        points = {"first": 0, "last": -1}
         if curves.best:
             finite = np.where(np.isfinite(y), y, -np.inf if curves.best == "max" else np.inf)
             at = int(finite.argmax() if curves.best == "max" else finite.argmin())
-            row.append(f"{curves.spoken(y[at])} ({number(x[at])})")
-        rows.append([*row, f"{curves.spoken(y[-1])} ({number(x[-1])})"])
+            points = {"first": 0, "best": at, "last": -1}
+        found[name] = {point: (curves.spoken(y[at]), number(x[at])) for point, at in points.items()}
+    return found
+
+
+def describe(curves: CurveSet, setting: Any) -> Readout:
+    """First, best and last value of each line, and the references."""
+    rows = [
+        [name, *(f"{value} ({where})" for value, where in points.values())]
+        for name, points in reached(curves, setting).items()
+    ]
     header = [f"{curves.y} (at {curves.x})", "first", *(["best"] if curves.best else []), "last"]
     known = "".join(f" {name}: {curves.spoken(value)}." for name, value in curves.references.items())
     return Readout(f"{curves.setting}: {named(setting)}.{known} {curves.note}".strip(), header, rows)
+
+
+def in_words(curves: CurveSet, setting: Any) -> str:
+    """The rows of `describe` as a sentence: where each line begins, has its best value, and ends."""
+    told = []
+    for name, points in reached(curves, setting).items():
+        (first, begin), (last, end) = points["first"], points["last"]
+        text = f"{name} goes from {first} at {curves.x} {begin} to {last} at {curves.x} {end}"
+        if curves.best:
+            text += ", best {} at {} {}".format(points["best"][0], curves.x, points["best"][1])
+        told.append(text)
+    return sentence(told)
 
 
 def curve_explorer(
