@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "accounting", "autograd", "backbones", "baselines", "checks", "descent_runs", "editions", "evaluation",
-    "experiments", "hub", "lesson", "lesson_figures", "live", "loss_runs", "losses", "metrics",
-    "optimizer_comparison", "optimizer_runs", "optimizers", "plots", "pretraining", "profiles", "rate_sweep",
-    "records", "statistics", "storage", "tasks", "training", "widgets",
+    "accounting", "augmentation", "autograd", "backbones", "baselines", "checks", "descent_runs", "editions",
+    "encoder", "evaluation", "experiments", "fitting_runs", "hub", "lesson", "lesson_figures", "live",
+    "loss_runs", "losses", "methods", "metrics", "objectives", "optimizer_comparison", "optimizer_runs", "optimizers",
+    "plots", "precision", "pretraining", "probing", "processes", "profiles", "pruning", "pruning_runs",
+    "rate_range", "rate_sweep", "records", "schedule_sweep", "schedules", "small_network", "statistics",
+    "storage", "subwords", "tasks", "training", "widgets",
 )  # fmt: skip
 _FROM_PROFILES = ("Profile", "setup")
 

@@ -5,13 +5,18 @@ Sizes are in bytes; MB here means 10⁶ bytes.
 
 from __future__ import annotations
 
+import gzip
 import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 FLOAT32 = 4  # bytes
@@ -71,7 +76,7 @@ def count_parameters(model: nn.Module) -> Counts:
 
 def layer_parameters(width: int, feed_forward: int) -> int:
     """One Transformer layer: 4 (D² + D) for attention, 2 D I + I + D for the feed-forward block, 4 D for two norms."""
-    _check_sizes(width=width, feed_forward=feed_forward)
+    require_sizes(width=width, feed_forward=feed_forward)
     return 4 * (width**2 + width) + 2 * width * feed_forward + feed_forward + width + 4 * width
 
 
@@ -90,7 +95,7 @@ def bert_parameters(
     Raises:
         ValueError: a size that is not a positive whole number.
     """
-    _check_sizes(vocabulary=vocabulary, layers=layers, positions=positions, types=types)
+    require_sizes(vocabulary=vocabulary, layers=layers, positions=positions, types=types)
     embeddings = (vocabulary + positions + types) * width + 2 * width
     return embeddings + layers * layer_parameters(width, feed_forward) + pooler * (width**2 + width)
 
@@ -101,11 +106,128 @@ def gpt2_parameters(vocabulary: int, width: int, layers: int, positions: int, fe
     Args:
         feed_forward: I; by default 4 D. The others as in `bert_parameters`.
     """
-    _check_sizes(vocabulary=vocabulary, width=width, layers=layers, positions=positions)
+    require_sizes(vocabulary=vocabulary, width=width, layers=layers, positions=positions)
     return (vocabulary + positions) * width + layers * layer_parameters(width, feed_forward or 4 * width) + 2 * width
 
 
-def _check_sizes(**sizes: int) -> None:
+def bart_parameters(
+    vocabulary: int, width: int, layers: int, feed_forward: int, positions: int, decoder_layers: int | None = None
+) -> int:
+    """BART with its tied head: V D + 2 (P + 2) D + 4 D, L encoder layers, L decoder layers with cross-attention.
+
+    One table of word pieces serves encoder, decoder and head. Each side has its own table of positions, two rows longer
+    than it needs (transformers keeps that offset from the original code), and its own norm of the embeddings. A decoder
+    layer has one attention block and one norm more.
+
+    Args:
+        layers: of the encoder.
+        decoder_layers: of the decoder; by default as many. The others as in `bert_parameters`.
+    """
+    decoder_layers = layers if decoder_layers is None else decoder_layers
+    require_sizes(vocabulary=vocabulary, layers=layers, decoder_layers=decoder_layers, positions=positions)
+    embeddings = vocabulary * width + 2 * (positions + 2) * width + 4 * width
+    one, cross = layer_parameters(width, feed_forward), 4 * (width**2 + width) + 2 * width
+    return embeddings + layers * one + decoder_layers * (one + cross)
+
+
+def bert_parts(
+    vocabulary: int, width: int, layers: int, feed_forward: int, positions: int, types: int = 2
+) -> dict[str, int]:
+    """Where BERT's parameters are: embeddings, attention, feed-forward, layer norms, pooler.
+
+    The sum of all is `bert_parameters`, whose arguments these are.
+    """
+    require_sizes(vocabulary=vocabulary, width=width, layers=layers, positions=positions, types=types)
+    require_sizes(feed_forward=feed_forward)
+    return {
+        "embeddings": (vocabulary + positions + types) * width,
+        "attention": layers * 4 * (width**2 + width),
+        "feed-forward": layers * (2 * width * feed_forward + feed_forward + width),
+        "layer norms": (2 * layers + 1) * 2 * width,
+        "pooler": width**2 + width,
+    }
+
+
+# What a method trains, without the head. Symbols: D width, L layers, I feed-forward width, as above.
+
+
+def adapter_parameters(width: int, bottleneck: int) -> int:
+    """One bottleneck adapter, D -> m -> D with biases: 2 m D + D + m (arXiv:1902.00751, section 2.1)."""
+    require_sizes(width=width, bottleneck=bottleneck)
+    return 2 * bottleneck * width + width + bottleneck
+
+
+def houlsby_parameters(width: int, layers: int, bottleneck: int, norms: bool = True) -> int:
+    """Two adapters a layer, L · 2 (2 m D + D + m), and BERT's layer norms, which the paper trains with them."""
+    require_sizes(layers=layers)
+    return 2 * layers * adapter_parameters(width, bottleneck) + norms * layer_norm_parameters(width, layers)
+
+
+def pfeiffer_parameters(width: int, layers: int, bottleneck: int) -> int:
+    """One adapter a layer: L (2 m D + D + m) (arXiv:2005.00247); a parallel adapter has as many (arXiv:2110.04366)."""
+    require_sizes(layers=layers)
+    return layers * adapter_parameters(width, bottleneck)
+
+
+def layer_norm_parameters(width: int, layers: int) -> int:
+    """Scale and shift of BERT's layer norms, two a layer and one at the embeddings: 2 D (2 L + 1). GPT-2's too."""
+    require_sizes(width=width, layers=layers)
+    return 2 * width * (2 * layers + 1)
+
+
+def bias_parameters(width: int, layers: int, feed_forward: int, pooler: bool = True) -> int:
+    """Every bias of BERT, norms included: L (7 D + I) + D, and D for a pooler (arXiv:2106.10199). GPT-2 has none."""
+    require_sizes(width=width, layers=layers, feed_forward=feed_forward)
+    return layers * (7 * width + feed_forward) + width + pooler * width
+
+
+def lora_parameters(width: int, layers: int, rank: int, matrices: int = 2, magnitudes: bool = False) -> int:
+    """A (r, D) and B (D, r) for some square matrices a layer: 2 D r each (arXiv:2106.09685, section 4.1).
+
+    Args:
+        rank: r.
+        matrices: how many a layer; 2 for query and value.
+        magnitudes: DoRA's vector of D magnitudes a matrix on top (arXiv:2402.09353).
+    """
+    require_sizes(width=width, layers=layers, rank=rank, matrices=matrices)
+    return layers * matrices * (2 * width * rank + magnitudes * width)
+
+
+def vera_parameters(width: int, layers: int, rank: int, matrices: int = 2) -> int:
+    """VeRA: two vectors a matrix, D + r, on random A and B that all share and nobody trains (arXiv:2310.11454)."""
+    require_sizes(width=width, layers=layers, rank=rank, matrices=matrices)
+    return layers * matrices * (width + rank)
+
+
+def prefix_parameters(width: int, layers: int, length: int, hidden: int | None = None) -> int:
+    """Prefix-tuning: l keys and values a layer, 2 l L D numbers, and that is what is stored (arXiv:2101.00190).
+
+    Args:
+        length: l.
+        hidden: h, the width of the MLP that makes them in training, D -> h -> 2 L D from an l × D table; with it, what
+            is trained: l D + D h + h + 2 L D (h + 1).
+    """
+    require_sizes(width=width, layers=layers, length=length)
+    if hidden is None:
+        return 2 * length * layers * width
+    require_sizes(hidden=hidden)
+    return length * width + width * hidden + hidden + 2 * layers * width * (hidden + 1)
+
+
+def prompt_parameters(width: int, length: int) -> int:
+    """Prompt tuning: l vectors before the text, l D (arXiv:2104.08691)."""
+    require_sizes(width=width, length=length)
+    return length * width
+
+
+def ia3_parameters(width: int, layers: int, feed_forward: int) -> int:
+    """(IA)³: a factor for every key, value and inner feed-forward number, L (2 D + I) (arXiv:2205.05638)."""
+    require_sizes(width=width, layers=layers, feed_forward=feed_forward)
+    return layers * (2 * width + feed_forward)
+
+
+def require_sizes(**sizes: int) -> None:
+    """Refuse sizes that are not positive whole numbers, by name."""
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} must be a positive whole number; got {size!r}")
@@ -161,6 +283,72 @@ def training_memory(
     return Memory(weights, trainable * FLOAT32, state, activations)
 
 
+def layer_activations(
+    batch: int,
+    tokens: int,
+    width: int,
+    heads: int,
+    feed_forward: int,
+    *,
+    dropout: bool = True,
+    fused: bool = False,
+    mask_bytes: int = FLOAT32,
+) -> int:
+    """Bytes that one BERT layer keeps for its backward pass, in float32.
+
+    What each operation of the layer needs again, each storage once: a linear layer its input, GELU its input, a layer
+    norm its input with mean and 1/std, a dropout its mask, attention q, k, v and the (B, H, T, T) shares. Korthikanti
+    et al. count the same operations for half precision (arXiv:2205.05198, eq. 1).
+
+    Args:
+        batch, tokens, width, heads, feed_forward: B, T (padding included), D, H, I.
+        dropout: training mode with dropout, which keeps its masks, and the shares before and after.
+        fused: a fused attention kernel (flash, memory-efficient) that keeps no (T, T) matrix: the usual case on GPUs,
+            and without dropout also on the CPU, as long as nothing is padded.
+        mask_bytes: bytes an entry of a dropout mask: 4 on the CPU, 1 on GPUs.
+
+    Raises:
+        ValueError: a size that is not a positive whole number.
+    """
+    require_sizes(batch=batch, tokens=tokens, width=width, heads=heads, feed_forward=feed_forward)
+    hidden, shares = batch * tokens * width, batch * heads * tokens**2
+    kept = 8 * hidden  # the layer's input, q, k, v, their mixture, the feed-forward's input, the inputs of two norms
+    kept += 2 * batch * tokens * feed_forward  # before and after GELU
+    kept += 4 * batch * tokens  # mean and 1/std of two norms
+    kept += batch * heads * tokens if fused else shares  # fused: one log-sum-exp a row instead of the row
+    masks = 2 * hidden  # of the two dropouts before the residual sums
+    if dropout and not fused:
+        kept += shares  # after their dropout; a fused kernel keeps a random seed instead
+        masks += shares
+    return FLOAT32 * kept + mask_bytes * masks * dropout
+
+
+def bert_activations(
+    batch: int,
+    tokens: int,
+    width: int,
+    layers: int,
+    heads: int,
+    feed_forward: int,
+    *,
+    dropout: bool = True,
+    fused: bool = False,
+    mask_bytes: int = FLOAT32,
+) -> int:
+    """Bytes that a BERT classifier, trained as a whole, keeps for its backward pass, in float32.
+
+    L layers, the input of the embeddings' norm with its dropout mask, the last layer's output, the pooler's few numbers
+    a text. Token ids and the loss are left out. Arguments as in `layer_activations`; L is `layers`.
+    """
+    require_sizes(layers=layers)
+    layer = layer_activations(
+        batch, tokens, width, heads, feed_forward, dropout=dropout, fused=fused, mask_bytes=mask_bytes
+    )
+    hidden, pooled = batch * tokens * width, batch * width
+    ends = 2 * hidden + 2 * batch * tokens + (2 if dropout else 1) * pooled
+    return layers * layer + FLOAT32 * ends + mask_bytes * (hidden + pooled) * dropout
+
+
 def saved_activations(function: Callable[[], Any], model: nn.Module | None = None) -> int:
     """How many bytes autograd keeps for the backward pass when `function()` runs forward.
 
@@ -188,6 +376,32 @@ def saved_activations(function: Callable[[], Any], model: nn.Module | None = Non
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         function()
     return sum(storage.nbytes() for address, storage in kept.items() if address not in ignored)
+
+
+def measured_memory(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Memory:
+    """Take one training step and measure the four parts, on any device.
+
+    The meters: the bytes of the model's parameters, of their `.grad`, of the tensors in the optimizer's state (Adam's
+    step counters aside), and of what autograd keeps (`torch.autograd.graph.saved_tensors_hooks`). Temporary buffers are
+    not among them. The gradients are cleared afterwards.
+
+    Args:
+        loss: runs the forward pass and gives the loss, a scalar.
+    """
+    found = []
+    activations = saved_activations(lambda: found.append(loss()), model)
+    found.pop().backward()
+    parameters = list(model.parameters())
+    gradients = sum(p.grad.nbytes for p in parameters if p.grad is not None)
+    optimizer.step()
+    state = sum(
+        tensor.nbytes
+        for kept in optimizer.state.values()
+        for name, tensor in kept.items()
+        if hasattr(tensor, "nbytes") and name != "step"
+    )
+    optimizer.zero_grad()
+    return Memory(sum(p.nbytes for p in parameters), gradients, state, activations)
 
 
 class Peak(NamedTuple):
@@ -224,3 +438,46 @@ def peak_memory(device: str | None = None) -> Peak:
     return Peak(
         peak if sys.platform == "darwin" else peak * 1024, "the process's peak resident set, resource.getrusage"
     )
+
+
+# ---------------------------------------------------------------- disk and time
+
+
+def stored_bytes(tensors: Mapping[str, Tensor], packed: bool = False) -> int:
+    """The size of these tensors' safetensors file, or of the same file gzipped (fastest level)."""
+    from peft_helpers import storage
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        storage.write_tensors(path, tensors)
+        return len(gzip.compress(path.read_bytes(), compresslevel=1)) if packed else path.stat().st_size
+
+
+def latencies(functions: Mapping[str, Callable[[], Any]], rounds: int = 7, warm_up: int = 2) -> dict[str, float]:
+    """Seconds a call of each function takes: the fastest of several rounds, in each of which every one is called once.
+
+    Turn by turn, so that a machine that slows down slows all of them: compare within one call of this, not between two.
+    The fastest, since whatever else runs on the machine only ever makes a call slower.
+
+    Raises:
+        ValueError: no function, or fewer than one round.
+    """
+    import torch
+
+    if not functions or rounds < 1 or warm_up < 0:
+        raise ValueError(f"latencies needs functions, and rounds from 1 on; got {len(functions)}, rounds {rounds}")
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(warm_up + rounds):
+        for name, function in functions.items():
+            _wait_for_gpu(torch)
+            started = time.perf_counter()
+            function()
+            _wait_for_gpu(torch)
+            if number >= warm_up:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: min(times) for name, times in seconds.items()}
+
+
+def _wait_for_gpu(torch: Any) -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
