@@ -7,26 +7,28 @@ function of (seed, epoch), so a run that was killed continues bit for bit. `fit`
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from peft_helpers import accounting, evaluation, storage
+from peft_helpers import accounting, evaluation, schedules
+from peft_helpers.batching import Encoded, batches, collate, encode, length_limit
+from peft_helpers.checkpoints import Keeper, fingerprint
 from peft_helpers.profiles import default_device
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+    from peft_helpers.frozen_trunk import FrozenTrunk
     from peft_helpers.tasks import Task
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -41,15 +43,20 @@ class Settings:
         learning_rate: AdamW's peak rate.
         epochs: passes over train.
         batch_size: examples a step, over all processes.
-        warmup: share of the steps in which the rate rises linearly; then it falls linearly to 0.
+        warmup: share of the steps in which the rate rises linearly; then `schedule` takes over.
+        schedule: how the rate falls after the warm-up: a name in `schedules.DECAYS`, "linear" or another.
         weight_decay: decoupled, on matrices only (not on biases and norms).
         clip: largest global gradient norm; None for no clipping.
         accumulation: a step's batch is computed in so many parts (same result, less memory).
+        checkpointing: keep only each layer's input for the backward pass, compute the rest again (same result, less
+            memory, about a third more time).
         precision: "auto" is bf16 or fp16 on a GPU, whichever it supports, and fp32 elsewhere.
         max_length: tokens a text may have; None for the model's own limit.
         keep_best: end with the weights of the best dev score instead of the last.
         patience: stop after so many evaluations without a better dev score; None for never.
         buckets: put texts of like length into a batch, which saves padding.
+        cache_frozen: compute the layers below the first trained one once a text instead of once a step. They run in
+            eval mode, so their dropout is off.
         seed: dropout and the order of the batches.
         progress: show a progress bar.
     """
@@ -68,6 +75,9 @@ class Settings:
     buckets: bool = True
     seed: int = 0
     progress: bool = True
+    schedule: str = "linear"
+    checkpointing: bool = False
+    cache_frozen: bool = False
 
     def __post_init__(self):
         if not (isinstance(self.learning_rate, (int, float)) and 0 < self.learning_rate < math.inf):
@@ -89,6 +99,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive, or None; got {value}")
+        for name in ("checkpointing", "cache_frozen"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}")
+        schedules.require_name(self.schedule)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
 
@@ -105,7 +119,8 @@ class Run:
         seconds: wall time in the loop, over all sittings of a resumed run.
         peak_memory: (bytes, name of the meter), see `accounting.peak_memory`.
         truncated: split -> how many texts were longer than the limit and were cut.
-        stopped: why the run ended: "all epochs done", "patience", "interrupted".
+        stopped: why the run ended: "all epochs done", "patience", "callback", "interrupted".
+        accumulation: parts in which a step was computed at the end: more than in the settings if memory ran out.
     """
 
     settings: Settings
@@ -121,6 +136,7 @@ class Run:
     peak_memory: tuple[int | None, str] = (None, "not measured")
     truncated: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
+    accumulation: int = 1
 
     def rows(self, split: str) -> list[dict[str, Any]]:
         """The history's rows of one split, "train" or "dev"."""
@@ -137,84 +153,32 @@ class Run:
             f"run on {self.task} ({self.labels:,} labels, {self.backbone}): {score}"
             f" · {self.trainable:,} of {self.total:,} parameters trained · {self.seconds:.1f} s · {self.stopped}"
             + (f" · {cut} texts cut to the model's limit" if cut else "")
+            + (
+                f" · memory ran out: steps in {self.accumulation} parts"
+                if self.accumulation > self.settings.accumulation
+                else ""
+            )
         )
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One split as token ids: what a batch is made from.
+class Callback(Protocol):
+    """What `fit` calls with each new row of history, a step's or an evaluation's; `row["split"]` tells which.
 
-    Attributes:
-        inputs: for each example the tokenizer's lists (input_ids, and token_type_ids where the model has them).
-        labels: class numbers or scores.
-        truncated: how many texts were cut to the limit.
+    True asks `fit` to stop. On a GPU a step's loss may still be a tensor: `float(row["loss"])` waits for it.
     """
 
-    inputs: list[dict[str, list[int]]]
-    labels: list[float]
-    truncated: int
-
-    @functools.cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each example."""
-        return np.array([len(row["input_ids"]) for row in self.inputs])
+    def __call__(self, row: dict[str, Any]) -> bool | None: ...
 
 
-def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """Tokenize one split once; texts longer than `max_length` tokens are cut, and counted."""
-    rows = task.splits[split]
-    if not len(rows):
-        raise ValueError(f"{task.name}'s {split} split is empty")
-    texts = [list(rows[column]) for column in task.text_columns]
-    made = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
-    inputs = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
-    full = [i for i, row in enumerate(inputs) if len(row["input_ids"]) >= max_length]
-    whole = (
-        tokenizer(*([column[i] for i in full] for column in texts), truncation=False, verbose=False)["input_ids"]
-        if full
-        else []
-    )
-    return Encoded(inputs, list(rows["label"]), sum(len(ids) > max_length for ids in whole))
+def rate_factor(step: int, steps: int, warmup: float, schedule: str = "linear") -> float:
+    """The learning rate at `step` (from 0) as a share of its peak: linear up over the warm-up, then by `schedule`.
 
-
-def collate(encoded: Encoded, rows: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
-    """Token ids of these rows padded on the right to their longest, (B, T), with attention mask and labels (B,)."""
-    import torch
-
-    picked = [encoded.inputs[i] for i in rows]
-    width = max(len(row["input_ids"]) for row in picked)
-    batch = {}
-    for key in picked[0]:
-        fill = pad_token_id if key == "input_ids" else 0
-        batch[key] = torch.tensor([row[key] + [fill] * (width - len(row[key])) for row in picked])
-    batch["attention_mask"] = torch.tensor(
-        [[1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in picked]
-    )
-    batch["labels"] = torch.tensor([encoded.labels[i] for i in rows])
-    return batch
-
-
-def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, buckets: bool = True) -> list[np.ndarray]:
-    """The row numbers of each batch of an epoch: a pure function of its arguments, nothing global is read or changed.
-
-    With buckets, rows of like length (within a fifth, so that batches still mix) come together, in shuffled order.
+    One step further up the ramp than `schedules.schedule`, so that the first step is not wasted on a rate of 0.
     """
-    generator = np.random.default_rng((seed, epoch))
-    order = generator.permutation(len(lengths))
-    if buckets:
-        blurred = lengths * generator.uniform(0.8, 1.2, len(lengths))
-        pools = np.split(order, range(50 * batch_size, len(order), 50 * batch_size))
-        order = np.concatenate([pool[np.argsort(blurred[pool], kind="stable")] for pool in pools])
-    made = np.split(order, range(batch_size, len(order), batch_size))
-    return [made[i] for i in generator.permutation(len(made))] if buckets else made
-
-
-def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """The learning rate at `step` (from 0) as a share of its peak: linear up over the warm-up, linear down to 0."""
     rising = max(1, round(warmup * steps)) if warmup else 0
     if step < rising:
         return (step + 1) / rising
-    return (steps - step) / max(1, steps - rising)
+    return schedules.schedule(schedule, step, steps, rising)
 
 
 def loss_sum(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
@@ -259,7 +223,13 @@ def evaluate(
 
 
 def _evaluate(
-    model: nn.Module, encoded: Encoded, task: Task, pad: int, half: torch.dtype | None = None, batch_size: int = 64
+    model: nn.Module,
+    encoded: Encoded,
+    task: Task,
+    pad: int,
+    half: torch.dtype | None = None,
+    trunk: FrozenTrunk | None = None,
+    batch_size: int = 64,
 ) -> Evaluation:
     import torch
 
@@ -271,10 +241,7 @@ def _evaluate(
         with torch.no_grad():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                batch = {k: v.to(device) for k, v in collate(encoded, rows, pad).items()}
-                labels = batch.pop("labels")
-                with autocast(device, half):
-                    logits = model(**batch).logits
+                logits, labels = _forward(model, encoded, rows, pad, device, half, trunk)
                 total += loss_sum(logits, labels, task.kind).item()
                 made = logits.argmax(-1) if task.kind == "classification" else logits.float().squeeze(-1)
                 outputs.update(zip(rows.tolist(), made.tolist(), strict=True))
@@ -287,15 +254,15 @@ def _evaluate(
         if np.isfinite(predictions).all():
             raise
         score = -math.inf
-    return Evaluation(task.metric, score, total / len(order), predictions, encoded.labels)
+    return Evaluation(task.metric, score, total / int(encoded.targets.sum()), predictions, encoded.labels)
 
 
-def length_limit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that the model can take: the smaller of its positions and the tokenizer's own limit."""
-    positions = getattr(model.config, "max_position_embeddings", None) or 512
-    if model.config.model_type in ("roberta", "xlm-roberta"):
-        positions -= 2  # their positions start behind the padding id
-    return min(positions, tokenizer.model_max_length)
+def _forward(model, encoded, rows, pad, device, half, trunk) -> tuple[Tensor, Tensor]:
+    """Logits and labels of these rows; the frozen trunk's part of the work comes from its cache, if there is one."""
+    batch = {key: value.to(device, non_blocking=True) for key, value in collate(encoded, rows, pad).items()}
+    labels = batch.pop("labels")
+    with autocast(device, half), trunk.showing(encoded, rows) if trunk else contextlib.nullcontext():
+        return model(**batch).logits, labels
 
 
 # ---------------------------------------------------------------- fit
@@ -310,6 +277,7 @@ def fit(
     checkpoints: str | Path | None = None,
     checkpoint_every: int = 50,
     on_step: Callable[[dict[str, Any]], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train what requires grad, evaluate on dev before the first step and after every epoch.
 
@@ -321,21 +289,33 @@ def fit(
         checkpoints: a folder. The run's state is saved there every `checkpoint_every` steps and at each evaluation;
             called again with the same model, task and settings, `fit` continues where it was stopped, bit for bit.
         on_step: called after each step with its row of history.
+        callbacks: each is called with every new row, a step's or an evaluation's, and may ask to stop; see `Callback`.
+
+    If a GPU's memory runs out (in a single process), the step is done again in twice as many parts, and so are all
+    later ones; a warning says so.
 
     Returns:
         the `Run`. On Ctrl-C (or 'interrupt' in a notebook) it returns what there is, with `stopped` = "interrupted".
 
     Raises:
-        ValueError: nothing to train, empty split, labels that don't fit the head, or a checkpoint of another run.
+        ValueError: nothing to train, 16-bit parameters to train, empty split, labels that don't fit the head, a
+            checkpoint of another run, a model that can't do what the settings ask for.
+        torch.OutOfMemoryError: not even a single example fits, or memory ran out in one of several processes.
         FloatingPointError: the loss is NaN or infinite; the message names step and rows.
     """
     import torch
     from accelerate import Accelerator
 
+    from peft_helpers.frozen_trunk import FrozenTrunk
+
     _check_head(model, task)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not trained:
-        raise ValueError("no parameter of the model requires grad, so there is nothing to train")
+    _check_trained(trained)
+    if checkpoint_every < 1 or not all(map(callable, callbacks)):
+        raise ValueError(
+            "checkpoint_every must be 1 or more, and callbacks a list of functions; "
+            f"got {checkpoint_every} and {callbacks}"
+        )
     limit = min(settings.max_length or length_limit(model, tokenizer), length_limit(model, tokenizer))
     data = {split: encode(task, split, tokenizer, limit) for split in ("train", "dev")}
 
@@ -349,7 +329,9 @@ def fit(
             {"params": [p for p in trained.values() if p.ndim <= 1], "weight_decay": 0.0},
         ],
         lr=settings.learning_rate,
+        fused=accelerator.device.type in ("cpu", "cuda") or None,  # one kernel for all parameters: less time a step
     )
+    trunk = FrozenTrunk(model) if settings.cache_frozen else None
     wrapped = accelerator.prepare(model)
     scaler = torch.amp.GradScaler(accelerator.device.type, enabled=half is torch.float16)
     steps_an_epoch = math.ceil(len(data["train"].inputs) / settings.batch_size)
@@ -359,9 +341,10 @@ def fit(
         settings, task.name, task.metric, getattr(model, "name", model.config.model_type), len(data["train"].inputs),
         sum(p.numel() for p in trained.values()), sum(p.numel() for p in model.parameters()),
         truncated={split: encoded.truncated for split, encoded in data.items() if encoded.truncated},
+        accumulation=settings.accumulation,
     )  # fmt: skip
     keeper = (
-        _Keeper(checkpoints, _fingerprint(run, task, trained), trained, optimizer, scaler, accelerator.is_main_process)
+        Keeper(checkpoints, fingerprint(run, task, trained), trained, optimizer, scaler, accelerator.is_main_process)
         if checkpoints
         else None
     )
@@ -370,11 +353,13 @@ def fit(
         step, best_weights, waited = keeper.restore(run)
     before, started = run.seconds, time.perf_counter()
     pad, log, plan = tokenizer.pad_token_id, _LossLog(accelerator.device.type), None
+    machine = _Machine(wrapped, accelerator, optimizer, scaler, half, task.kind, pad, settings, trunk, run)
+    stop, whole = "patience" if settings.patience is not None and waited >= settings.patience else "", False
 
-    def look(step: int) -> bool:
-        """Evaluate on dev; keep the weights if they are the best so far. True when patience is at its end."""
-        nonlocal best_weights, waited
-        result = _evaluate(model, data["dev"], task, pad, half)
+    def look(step: int) -> None:
+        """Evaluate on dev; keep the weights if they are the best so far; stop when patience is at its end."""
+        nonlocal best_weights, waited, stop
+        result = _evaluate(model, data["dev"], task, pad, half, trunk)
         row = {
             "step": step,
             "epoch": step / steps_an_epoch,
@@ -390,7 +375,14 @@ def fit(
                 best_weights = {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
                 if keeper:
                     keeper.save_best(best_weights)
-        return settings.patience is not None and waited >= settings.patience
+        if _any_process(accelerator, settings.patience is not None and waited >= settings.patience):
+            stop = "patience"
+
+    def tell(row: dict[str, Any]) -> None:
+        nonlocal stop
+        wishes = [bool(callback(row)) for callback in callbacks]
+        if wishes and _any_process(accelerator, any(wishes)):
+            stop = "callback"
 
     def save() -> None:
         if keeper and keeper.writes:
@@ -399,21 +391,26 @@ def fit(
 
     run.stopped = "all epochs done"
     bar = _progress_bar(steps, step, settings.progress and accelerator.is_main_process)
+    changes = contextlib.ExitStack()  # what is undone at the end, whatever happens
     try:
-        if step == 0:
+        changes.enter_context(_prepared(model, settings))
+        if trunk:
+            with autocast(accelerator.device, half):
+                changes.enter_context(trunk.replaced(list(data.values()), pad))
+        if not run.history:
             look(0)
-        while step < steps:
+            tell(run.history[-1])
+        while step < steps and not stop:
+            whole = False
             epoch, position = divmod(step, steps_an_epoch)
             if position == 0 or plan is None:
                 plan = batches(data["train"].lengths, settings.batch_size, settings.seed, epoch, settings.buckets)
             rows = plan[position]
-            factor = rate_factor(step, steps, settings.warmup)
+            factor = rate_factor(step, steps, settings.warmup, settings.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * factor
             wrapped.train()
-            loss = _step(
-                wrapped, accelerator, optimizer, scaler, half, data["train"], rows, task.kind, pad, settings, step
-            )
+            loss = _step(machine, data["train"], rows, step)
             step += 1
             row = {
                 "step": step,
@@ -421,25 +418,33 @@ def fit(
                 "split": "train",
                 "loss": loss,
                 "learning_rate": settings.learning_rate * factor,
+                "seconds": before + time.perf_counter() - started,
             }
-            run.history.append(row | {"seconds": before + time.perf_counter() - started})
-            log.watch(run.history[-1], rows)
+            run.history.append(row)
+            log.watch(row, rows)
             bar.update()
-            finished = step % steps_an_epoch == 0 and look(step)
+            if step % steps_an_epoch == 0:
+                look(step)
             if keeper and (step % checkpoint_every == 0 or step % steps_an_epoch == 0):
                 log.settle()
                 save()
+            whole = True  # from here to the next step an interrupt finds weights and history that belong together
             if on_step:
-                on_step(run.history[-1])
-            if finished and step < steps:
-                run.stopped = "patience"
-                break
+                on_step(row)
+            for new in run.history[-2:] if step % steps_an_epoch == 0 else [row]:
+                tell(new)
         log.settle()
+        if stop == "callback":
+            save()
+        if stop and step < steps:
+            run.stopped = stop
     except KeyboardInterrupt:
         run.stopped = "interrupted"
         log.settle()
-        save()
+        if whole:
+            save()
     finally:
+        changes.close()
         bar.close()
         run.seconds = before + time.perf_counter() - started
     if best_weights and run.stopped != "interrupted":
@@ -451,38 +456,151 @@ def fit(
     return run
 
 
-def _step(wrapped, accelerator, optimizer, scaler, half, encoded, rows, kind, pad, settings, step) -> Tensor | float:
-    """One optimizer step on these rows; returns their mean loss.
+@dataclass
+class _Machine:
+    """What a step works with; `run.accumulation` is the number of parts, which grows when memory runs out."""
 
-    Each process takes its share of the rows, in `accumulation` parts; the mean is over all of them.
+    wrapped: nn.Module
+    accelerator: Accelerator
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    half: torch.dtype | None
+    kind: str
+    pad: int
+    settings: Settings
+    trunk: FrozenTrunk | None
+    run: Run
+
+
+def _step(machine: _Machine, encoded: Encoded, rows: np.ndarray, step: int) -> Tensor | float:
+    """One optimizer step on these rows; returns their mean loss."""
+    import torch
+
+    optimizer, scaler, clip = machine.optimizer, machine.scaler, machine.settings.clip
+    loss = _backward_that_fits(machine, encoded, rows, step)
+    if clip is not None:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    scaler.step(optimizer)  # in fp16, not if a gradient has overflowed; then `update` lowers the scale
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    if machine.accelerator.num_processes > 1:
+        loss = machine.accelerator.reduce(loss, reduction="sum")
+    return loss.item() if machine.accelerator.device.type == "cpu" else loss
+
+
+def _backward_that_fits(machine: _Machine, encoded: Encoded, rows: np.ndarray, step: int) -> Tensor:
+    """`_backward`; when memory runs out, again from zeroed gradients and the same random state, in twice the parts.
+
+    Several processes would have to agree on that in the middle of their exchange, so there it stays an error.
     """
     import torch
 
-    world, rank = accelerator.num_processes, accelerator.process_index
-    own = rows[rank::world]
-    parts = [part for part in np.array_split(own, settings.accumulation) if len(part)] or [rows[:1]]
+    on_gpu, run = machine.accelerator.device.type == "cuda", machine.run
+    if machine.accelerator.num_processes > 1:
+        # Other dropout on each process, and the same again when a run is continued.
+        key = (machine.settings.seed, step, machine.accelerator.process_index)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+    random_cpu, random_gpu = torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
+    while True:
+        try:
+            return _backward(machine, encoded, rows, step)
+        except torch.OutOfMemoryError as error:
+            if machine.accelerator.num_processes > 1 or run.accumulation >= len(rows):
+                error.add_note(
+                    f"fit was at step {step + 1}, a batch of {len(rows)} in {run.accumulation} part(s), in "
+                    f"{machine.accelerator.num_processes} process(es). Ways out: a larger accumulation, "
+                    "checkpointing=True, a smaller max_length"
+                )
+                raise
+        # The handler is over and with it the traceback, which held on to the failed attempt's tensors.
+        if run.accumulation == machine.settings.accumulation:
+            warnings.warn(
+                f"out of memory at step {step + 1} with {math.ceil(len(rows) / run.accumulation)} examples at once: "
+                "this step is done again in parts of half the size, and later ones too (see Run.accumulation)",
+                stacklevel=4,
+            )
+        run.accumulation *= 2
+        machine.optimizer.zero_grad(set_to_none=True)
+        torch.set_rng_state(random_cpu)
+        if on_gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.set_rng_state(random_gpu)
+
+
+def _backward(machine: _Machine, encoded: Encoded, rows: np.ndarray, step: int) -> Tensor:
+    """Gradients of these rows' mean loss, added up over parts and processes; returns this process's share of the loss.
+
+    Each process takes its share of the rows, in parts. All divide by the number of targets in the whole batch, so that
+    a part weighs what it holds: the mean of the parts' means would be another number where they are unequal.
+    """
+    import torch
+
+    accelerator, scaler = machine.accelerator, machine.scaler
+    device, world = accelerator.device, accelerator.num_processes
+    own, targets = rows[accelerator.process_index :: world], max(1, int(encoded.targets[rows].sum()))
+    parts = [part for part in np.array_split(own, machine.run.accumulation) if len(part)] or [rows[:1]]
     weight = 1.0 if len(own) else 0.0  # a process without a row still takes part in the exchange of gradients
-    total = torch.zeros((), device=accelerator.device)
+    total = torch.zeros((), device=device)
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
-        with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
-            batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in collate(encoded, part, pad).items()}
-            labels = batch.pop("labels")
-            with autocast(accelerator.device, half):
-                logits = wrapped(**batch).logits
-            loss = weight * loss_sum(logits, labels, kind) / len(rows)
-            if accelerator.device.type == "cpu" and not math.isfinite(loss.item()):
+        with contextlib.nullcontext() if last else accelerator.no_sync(machine.wrapped):
+            logits, labels = _forward(machine.wrapped, encoded, part, machine.pad, device, machine.half, machine.trunk)
+            loss = weight * loss_sum(logits, labels, machine.kind) / targets
+            if device.type == "cpu" and not math.isfinite(loss.item()):
                 raise diverged(step + 1, rows, loss.item())
             scaler.scale(loss * world).backward()  # DDP averages over processes; the sum is what we want
             total += loss.detach()
-    if settings.clip is not None:
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], settings.clip)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    total = accelerator.reduce(total, reduction="sum") if world > 1 else total
-    return total.item() if accelerator.device.type == "cpu" else total
+    return total
+
+
+def _any_process(accelerator: Accelerator, wish: bool) -> bool:
+    """Whether any process wishes so: they must all stop at the same step."""
+    import torch
+
+    if accelerator.num_processes == 1:
+        return wish
+    return accelerator.reduce(torch.tensor(float(wish), device=accelerator.device), reduction="sum").item() > 0
+
+
+@contextlib.contextmanager
+def _prepared(model: nn.Module, settings: Settings) -> Iterator[None]:
+    """The model without the key-value cache, which only generation needs, and with checkpointing if it is asked for."""
+    config = getattr(model, "base_model", model).config
+    use_cache = getattr(config, "use_cache", None)
+    if use_cache:
+        config.use_cache = False
+    try:
+        with activation_checkpointing(model) if settings.checkpointing else contextlib.nullcontext():
+            yield
+    finally:
+        if use_cache:
+            config.use_cache = use_cache
+
+
+@contextlib.contextmanager
+def activation_checkpointing(model: nn.Module) -> Iterator[None]:
+    """Within it, training keeps only each layer's input for the backward pass and computes the rest a second time.
+
+    Raises:
+        ValueError: the model has no switch for it.
+    """
+    names = ("activation_checkpointing", "gradient_checkpointing")  # its new and its old name in transformers
+    found = [(m, n) for m in (model, getattr(model, "base_model", None)) for n in names if hasattr(m, f"{n}_enable")]
+    if not found or not getattr(found[0][0], "supports_gradient_checkpointing", True):
+        raise ValueError(f"{type(model).__name__} can't do checkpointing: it has no {names[0]}_enable; leave it off")
+    switch, name = found[0]
+    if any(getattr(module, "gradient_checkpointing", False) for module in switch.modules()):
+        yield  # it is on already, and stays on
+        return
+    getattr(switch, f"{name}_enable")({"use_reentrant": False})
+    if hasattr(switch, "disable_input_require_grads"):
+        # Only the older, reentrant kind needs the embeddings to require grad; it makes frozen layers pass gradients on.
+        switch.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        getattr(switch, f"{name}_disable")()
 
 
 class _LossLog:
@@ -512,6 +630,19 @@ def diverged(step: int, rows: Sequence[int], loss: float) -> FloatingPointError:
         f"the loss is {loss} at step {step}, in the batch of training rows {shown}. "
         "Usual causes: a learning rate that is too high, fp16 overflow (try bf16 or fp32), or broken rows."
     )
+
+
+def _check_trained(trained: dict[str, nn.Parameter]) -> None:
+    import torch
+
+    if not trained:
+        raise ValueError("no parameter of the model requires grad, so there is nothing to train")
+    for name, parameter in trained.items():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"{name} is {str(parameter.dtype).removeprefix('torch.')}, and small steps don't move a 16-bit weight; "
+                "make what is trained float32 (model.float()): `precision` says what it is computed in"
+            )
 
 
 def _check_head(model: nn.Module, task: Task) -> None:
@@ -553,113 +684,3 @@ def _progress_bar(steps: int, done: int, shown: bool):
     from tqdm.auto import tqdm
 
     return tqdm(total=steps, initial=done, disable=not shown, leave=False, unit="step")
-
-
-# ---------------------------------------------------------------- checkpoints
-
-
-def _fingerprint(run: Run, task: Task, trained: dict[str, nn.Parameter]) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be continued."""
-    shapes = json.dumps({name: list(p.shape) for name, p in trained.items()})
-    text = json.dumps([list(task.splits["train"][c]) for c in (*task.text_columns, "label")])
-    settings = {k: v for k, v in asdict(run.settings).items() if k != "progress"}
-    digest = {
-        "trained tensors": hashlib.sha256(shapes.encode()).hexdigest()[:16],
-        "training data": hashlib.sha256(text.encode()).hexdigest()[:16],
-    }
-    return {"task": run.task, "backbone": run.backbone} | settings | digest
-
-
-class _Keeper:
-    """Saves and restores a run: trained tensors, optimizer, random state and history in one safetensors file."""
-
-    def __init__(
-        self,
-        folder: str | Path,
-        fingerprint: dict[str, Any],
-        trained: dict[str, nn.Parameter],
-        optimizer,
-        scaler,
-        writes: bool,
-    ):
-        self.last, self.best = Path(folder) / "last.safetensors", Path(folder) / "best.safetensors"
-        self.fingerprint, self.trained, self.optimizer, self.scaler, self.writes = (
-            fingerprint,
-            trained,
-            optimizer,
-            scaler,
-            writes,
-        )
-
-    def exists(self) -> bool:
-        return self.last.is_file()
-
-    def save_best(self, weights: dict[str, Tensor]) -> None:
-        if self.writes:
-            storage.write_tensors(self.best, weights, {"fingerprint": self.fingerprint})
-
-    def save(self, run: Run, step: int, waited: int) -> None:
-        import torch
-
-        tensors = {f"model.{name}": p for name, p in self.trained.items()}
-        state = self.optimizer.state_dict()
-        for index, values in state["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        progress = {"step": step, "waited": waited, "history": run.history, "best": run.best, "seconds": run.seconds}
-        metadata = {
-            "fingerprint": self.fingerprint,
-            "progress": progress,
-            "groups": state["param_groups"],
-            "scaler": self.scaler.state_dict(),
-        }
-        storage.write_tensors(self.last, tensors, metadata)
-
-    def restore(self, run: Run) -> tuple[int, dict[str, Tensor], int]:
-        """Put everything back; nothing is changed unless the whole checkpoint fits."""
-        import torch
-
-        tensors, metadata = storage.read_tensors(self.last)
-        self._refuse_foreign(self.last, metadata)
-        weights = {name: tensors.pop(f"model.{name}") for name in self.trained if f"model.{name}" in tensors}
-        missing = sorted(set(self.trained) - set(weights))
-        unexpected = sorted(key for key in tensors if not key.startswith(("optimizer.", "random.")))
-        if missing or unexpected:
-            raise ValueError(
-                f"{self.last} does not fit: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}"
-            )
-        progress, best = metadata["progress"], {}
-        if run.settings.keep_best and progress["best"]:
-            best, best_metadata = storage.read_tensors(self.best)
-            self._refuse_foreign(self.best, best_metadata)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
-        with torch.no_grad():
-            for name, value in weights.items():
-                self.trained[name].copy_(value)
-        self.optimizer.load_state_dict({"state": state, "param_groups": metadata["groups"]})
-        if metadata["scaler"]:
-            self.scaler.load_state_dict(metadata["scaler"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        run.history, run.best, run.seconds = progress["history"], progress["best"], progress["seconds"]
-        return progress["step"], best, progress["waited"]
-
-    def _refuse_foreign(self, path: Path, metadata: dict[str, Any]) -> None:
-        theirs = metadata.get("fingerprint")
-        if not isinstance(theirs, dict):
-            raise ValueError(f"{path} is no checkpoint of fit; name another folder, or delete the file to start afresh")
-        differing = [
-            k for k in sorted(self.fingerprint.keys() | theirs.keys()) if self.fingerprint.get(k) != theirs.get(k)
-        ]
-        if differing:
-            told = "; ".join(f"{k}: {theirs.get(k)} there, {self.fingerprint.get(k)} here" for k in differing)
-            raise ValueError(
-                f"{path} belongs to another run ({told}). Name another folder, or delete the file to start afresh"
-            )

@@ -94,3 +94,14 @@ def model(kind: str = "bert", head: bool = True, outputs: int = 2, seed: int = 0
     torch.manual_seed(seed)
     make = transformers.AutoModelForSequenceClassification if head else transformers.AutoModel
     return make.from_config(configurations[kind])
+
+
+def still(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every dropout at 0."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model

@@ -1,0 +1,100 @@
+"""From a task's texts to padded batches of token ids: tokenized once, batches a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from peft_helpers.tasks import Task
+
+MASKED = -100  # the label of a token that is no target, as in transformers
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One split as token ids: what a batch is made from.
+
+    Attributes:
+        inputs: for each example the tokenizer's lists (input_ids, and token_type_ids where the model has them).
+        labels: class numbers or scores; for generation a list of target tokens each, with `MASKED` for the rest.
+        truncated: how many texts were cut to the limit.
+    """
+
+    inputs: list[dict[str, list[int]]]
+    labels: list[float] | list[list[int]]
+    truncated: int
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example."""
+        return np.array([len(row["input_ids"]) for row in self.inputs])
+
+    @functools.cached_property
+    def targets(self) -> np.ndarray:
+        """How much of the loss each example is: 1 for a class or score, else its number of unmasked target tokens."""
+        return np.array([sum(i != MASKED for i in row) if isinstance(row, list) else 1 for row in self.labels])
+
+
+def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    """Tokenize one split once; texts longer than `max_length` tokens are cut, and counted."""
+    rows = task.splits[split]
+    if not len(rows):
+        raise ValueError(f"{task.name}'s {split} split is empty")
+    texts = [list(rows[column]) for column in task.text_columns]
+    made = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
+    inputs = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    full = [i for i, row in enumerate(inputs) if len(row["input_ids"]) >= max_length]
+    whole = (
+        tokenizer(*([column[i] for i in full] for column in texts), truncation=False, verbose=False)["input_ids"]
+        if full
+        else []
+    )
+    return Encoded(inputs, list(rows["label"]), sum(len(ids) > max_length for ids in whole))
+
+
+def collate(encoded: Encoded, rows: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
+    """Token ids of these rows padded on the right to their longest, (B, T), with attention mask and labels (B,)."""
+    import torch
+
+    picked = [encoded.inputs[i] for i in rows]
+    width = max(len(row["input_ids"]) for row in picked)
+    batch = {}
+    for key in picked[0]:
+        fill = pad_token_id if key == "input_ids" else 0
+        batch[key] = torch.tensor([row[key] + [fill] * (width - len(row[key])) for row in picked])
+    batch["attention_mask"] = torch.tensor(
+        [[1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in picked]
+    )
+    batch["labels"] = torch.tensor([encoded.labels[i] for i in rows])
+    return batch
+
+
+def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, buckets: bool = True) -> list[np.ndarray]:
+    """The row numbers of each batch of an epoch: a pure function of its arguments, nothing global is read or changed.
+
+    With buckets, rows of like length (within a fifth, so that batches still mix) come together, in shuffled order.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(lengths))
+    if buckets:
+        blurred = lengths * generator.uniform(0.8, 1.2, len(lengths))
+        pools = np.split(order, range(50 * batch_size, len(order), 50 * batch_size))
+        order = np.concatenate([pool[np.argsort(blurred[pool], kind="stable")] for pool in pools])
+    made = np.split(order, range(batch_size, len(order), batch_size))
+    return [made[i] for i in generator.permutation(len(made))] if buckets else made
+
+
+def length_limit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that the model can take: the smaller of its positions and the tokenizer's own limit."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 512
+    if model.config.model_type in ("roberta", "xlm-roberta"):
+        positions -= 2  # their positions start behind the padding id
+    return min(positions, tokenizer.model_max_length)
