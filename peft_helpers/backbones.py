@@ -40,9 +40,14 @@ class Backbone:
 
 REGISTRY = {
     "pocket-bert": Backbone(None),
+    "pocket-gpt2": Backbone(None),
+    "pocket-bart": Backbone(None),
     "bert-base-uncased": Backbone("google-bert/bert-base-uncased"),
     "bert-large-uncased": Backbone("google-bert/bert-large-uncased"),
     "roberta-base": Backbone("FacebookAI/roberta-base"),
+    "gpt2": Backbone("openai-community/gpt2"),
+    "gpt2-medium": Backbone("openai-community/gpt2-medium"),
+    "bart-base": Backbone("facebook/bart-base"),
     "minilm": Backbone("sentence-transformers/all-MiniLM-L6-v2", pooling="mean"),
 }
 
@@ -76,7 +81,7 @@ def weights_hash(name: str) -> str | None:
 def load(
     name: str, task: Task, *, pretrained: bool = True, seed: int = 0
 ) -> tuple[PreTrainedModel | nn.Module, PreTrainedTokenizerBase]:
-    """A backbone with a fresh head for `task`, in float32, and its tokenizer.
+    """A backbone with a fresh head for `task`, in float32, and its tokenizer; for generation, with its own text head.
 
     Args:
         name: one of `available()`, a name on the Hub, or a folder in the Hub's format.
@@ -85,24 +90,29 @@ def load(
         seed: draws the head (and all other weights if not pretrained).
 
     Raises:
-        ValueError: there is no such backbone.
+        ValueError: there is no such backbone, or it can't do the task (an encoder can't write).
         ConnectionError: it is on the Hub, and the Hub can't be reached.
     """
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
     place = find(name)
-    pooling = REGISTRY[name].pooling if name in REGISTRY else "own"
+    writes = task.kind == "generation"
+    pooling = REGISTRY[name].pooling if name in REGISTRY and not writes else "own"
     make = AutoModel if pooling == "mean" else AutoModelForSequenceClassification
-    options = {} if pooling == "mean" else _head_options(task)
+    options = {} if pooling == "mean" or writes else _head_options(task)
     torch.manual_seed(seed)
     try:
         hub.check_reachable(place, "model")
+        if writes:
+            make = _writer(AutoConfig.from_pretrained(place), name)
         tokenizer = AutoTokenizer.from_pretrained(place)
         if pretrained:
             model = make.from_pretrained(place, dtype=torch.float32, **options)
         else:
             model = make.from_config(AutoConfig.from_pretrained(place, **options), dtype=torch.float32)
+    except CannotWriteError as error:
+        raise ValueError(str(error)) from None
     except Exception as error:  # whatever transformers, the Hub's client or the network layer raise
         if Path(place).is_dir():
             raise ValueError(f"{place} does not hold a complete model in the Hub's format: {error}") from error
@@ -115,6 +125,24 @@ def load(
         model = mean_pooled_classifier(model, task.outputs)
     model.name = name
     return model, tokenizer
+
+
+class CannotWriteError(ValueError):
+    """The backbone is an encoder, and the task wants text."""
+
+
+def _writer(config, name: str) -> type:
+    """The class that writes text with this architecture."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    if config.model_type not in ("gpt2", "llama"):
+        raise CannotWriteError(
+            f"{name} is an encoder ({config.model_type}) and can't write texts; "
+            "take a decoder or an encoder-decoder, such as pocket-gpt2 or pocket-bart"
+        )
+    return AutoModelForCausalLM
 
 
 def _head_options(task: Task) -> dict:

@@ -196,6 +196,69 @@ WRONG["check_paired_interval"] = [
 
 # ---------------------------------------------------------------- 05-5
 
+RIGHT["check_matthews"] = [
+    """
+def answer(predictions, labels):
+    said, true = predictions == 1, labels == 1
+    tp, fp = float((said & true).sum()), float((said & ~true).sum())
+    fn, tn = float((~said & true).sum()), float((~said & ~true).sum())
+    under = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return (tp * tn - fp * fn) / math.sqrt(under) if under else 0.0
+""",
+    """
+def answer(predictions, labels):
+    n = Counter(zip(predictions.tolist(), labels.tolist()))
+    tp, fp, fn, tn = n[1, 1], n[1, 0], n[0, 1], n[0, 0]
+    under = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    if under == 0:
+        return 0
+    return (tp * tn - fp * fn) / under**0.5
+""",
+    """
+def answer(predictions, labels):
+    if len(set(predictions)) == 1 or len(set(labels)) == 1:
+        return 0.0
+    return np.corrcoef(predictions, labels)[0, 1]
+""",
+    """
+def answer(predictions, labels):
+    return sklearn.metrics.matthews_corrcoef(labels, predictions)
+""",
+]
+SUMS = "(tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)"
+WRONG["check_matthews"] = [
+    Wrong("accuracy", 3, "matthews_corrcoef", "accuracy_score"),
+    Wrong("f1", 3, "matthews_corrcoef", "f1_score"),
+    Wrong("root-forgotten", 0, "math.sqrt(under)", "under"),
+    Wrong("root-forgotten", 1, "under**0.5", "under"),
+    Wrong("wrong-sign", 0, "tp * tn - fp * fn", "fp * fn - tp * tn"),
+    Wrong("products-crossed", 0, "tp * tn - fp * fn", "tp * fp - tn * fn"),
+    Wrong("products-crossed", 1, "tp * tn - fp * fn", "tp * fn - tn * fp"),
+    Wrong("products-crossed", 0, "tp * tn - fp * fn", "tn * fp - tp * fn"),
+    Wrong("products-crossed", 0, "tp * tn - fp * fn", "fn * tn - fp * tp"),
+    Wrong("nothing-subtracted", 0, "tp * tn - fp * fn", "tp * tn"),
+    Wrong("plus-for-minus", 1, "tp * tn - fp * fn", "tp * tn + fp * fn"),
+    Wrong("one-column-only", 0, f"under = {SUMS}", "under = ((tp + fn) * (tn + fp)) ** 2"),
+    Wrong("one-column-only", 0, f"under = {SUMS}", "under = ((tp + fp) * (tn + fn)) ** 2"),
+    Wrong("kappa", 3, "matthews_corrcoef", "cohen_kappa_score"),
+    Wrong("sign-lost", 2, "np.corrcoef(predictions, labels)[0, 1]", "abs(np.corrcoef(predictions, labels)[0, 1])"),
+    Wrong("sign-lost", 0, "(tp * tn - fp * fn)", "abs(tp * tn - fp * fn)"),
+    Wrong("constant-predictions", 0, " if under else 0.0", ""),
+    Wrong("constant-predictions", 1, "    if under == 0:\n        return 0\n", ""),
+    Wrong("constant-predictions", 2, "len(set(predictions)) == 1 or ", ""),
+    Wrong("constant-predictions", 2, " or len(set(labels)) == 1", ""),
+    Wrong("counts-overflow", 0, "float", "np.int64"),
+    Wrong(
+        "counts-overflow",
+        1,
+        "tp, fp, fn, tn = n[1, 1], n[1, 0], n[0, 1], n[0, 0]",
+        "tp, fp, fn, tn = np.array([n[1, 1], n[1, 0], n[0, 1], n[0, 0]])",
+    ),
+    Wrong("wrong-signature", 0, ", labels)", ")"),
+]
+
+# ---------------------------------------------------------------- 05-6
+
 RIGHT["check_macro_f1"] = [
     """
 def answer(predictions, labels, classes):
@@ -256,7 +319,7 @@ WRONG["check_macro_f1"] = [
     Wrong("wrong-signature", 0, ", classes)", ")"),
 ]
 
-# ---------------------------------------------------------------- 05-6
+# ---------------------------------------------------------------- 05-7
 
 RIGHT["check_spearman"] = [
     """
@@ -431,6 +494,7 @@ def test_the_exception_is_named(checker: str) -> None:
 EXERCISES = {
     "check_training_run": fine_tuning.TRAINING,
     "check_paired_interval": fine_tuning.INTERVAL,
+    "check_matthews": fine_tuning.MATTHEWS,
     "check_macro_f1": fine_tuning.MACRO_F1,
     "check_spearman": fine_tuning.SPEARMAN,
 }

@@ -21,12 +21,17 @@
       checker: `check_real_gaps`
       mistakes: overlapping-bars, largest-gaps, every-gap, not-real, missed
 
-05-5  `macro_f1(predictions, labels, classes)`: the unweighted mean of the classes' F1 (6 min)
+05-5  `matthews(predictions, labels)`: (N,), (N,) of 0 and 1 -> a number, 0 where one column is constant (7 min)
+      checker: `check_matthews`
+      mistakes: accuracy, f1, root-forgotten, wrong-sign, products-crossed, nothing-subtracted, plus-for-minus,
+        one-column-only, kappa, sign-lost, constant-predictions, counts-overflow
+
+05-6  `macro_f1(predictions, labels, classes)`: the unweighted mean of the classes' F1 (6 min)
       checker: `check_macro_f1`
       mistakes: micro-average, weighted-average, averaged-too-early, one-class-only, macro-precision, macro-recall,
         absent-class-skipped, constant-predictions
 
-05-6  `spearman(predictions, scores)`: (N,), (N,) -> a number, ties share their mean rank, 0 where undefined (8 min)
+05-7  `spearman(predictions, scores)`: (N,), (N,) -> a number, ties share their mean rank, 0 where undefined (8 min)
       checker: `check_spearman`
       mistakes: pearson, order-for-ranks, one-side-ranked, squared-differences, ties-by-position, ties-lowest,
         ties-highest, ties-dense, kendall, constant-predictions
@@ -544,6 +549,123 @@ def _names(answer: Any) -> set[str] | None:
 
 # ---------------------------------------------------------------- 05-5
 
+SAID = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1, 0, 1, 0, 1])
+TRUE = np.array([1, 0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0])
+MANY = 150_000  # so many items that the product of four counts is beyond the largest int64
+
+
+def counts(predictions: NDArray, labels: NDArray) -> tuple[float, float, float, float]:
+    """TP, TN, FP, FN."""
+    p, y = (np.asarray(column) == 1 for column in (predictions, labels))
+    return tuple(float(part.sum()) for part in (p & y, ~p & ~y, p & ~y, ~p & y))
+
+
+def by_counts(over: Callable, under: Callable | None = None) -> Callable:
+    """A variant from numerator and denominator (by default the right one), both functions of TP, TN, FP, FN."""
+    under = under or (lambda tp, tn, fp, fn: math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
+    return lambda p, y: over(*counts(p, y)) / under(*counts(p, y)) if under(*counts(p, y)) else 0.0
+
+
+def difference(tp: float, tn: float, fp: float, fn: float) -> float:
+    return tp * tn - fp * fn
+
+
+ONE_CLASS = Mistake(
+    "constant-predictions",
+    "Right where both columns hold zeros and ones, wrong where one of them is all the same: 0 divided by 0. Where "
+    "nothing can correlate, the answer is 0.",
+)
+
+MATTHEWS = FunctionExercise(
+    right=metrics.matthews,
+    probes=[
+        Probe("seventeen texts", lambda f: call(f, SAID.copy(), TRUE.copy())),
+        Probe("predictions that are mostly wrong", lambda f: call(f, 1 - SAID, TRUE.copy())),
+        Probe("predictions that are all 0", lambda f: call(f, np.zeros_like(TRUE), TRUE.copy()), ONE_CLASS),
+        Probe("labels that are all 1", lambda f: call(f, SAID.copy(), np.ones_like(SAID)), ONE_CLASS),
+        Probe(
+            f"{MANY:,} texts",
+            lambda f: call(f, np.resize(SAID, MANY), np.resize(TRUE, MANY)),
+            Mistake(
+                "counts-overflow",
+                f"Right on seventeen texts, wrong on {MANY:,}: the product of the four sums is beyond the largest "
+                "int64, and NumPy goes on with a wrong number. Make the counts floats (or Python's own integers).",
+            ),
+        ),
+    ],
+    mistakes=[
+        Mistake("accuracy", "That is the accuracy.", metrics.accuracy),
+        Mistake("f1", "That is F1, which never looks at the right *no*, TN.", metrics.f1),
+        Mistake(
+            "root-forgotten",
+            "The product of the four sums stands under a root.",
+            by_counts(difference, lambda tp, tn, fp, fn: (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)),
+        ),
+        Mistake(
+            "wrong-sign",
+            "The sign is turned: right answers count for the correlation, wrong ones against it.",
+            by_counts(lambda tp, tn, fp, fn: fp * fn - tp * tn),
+        ),
+        *(
+            Mistake(
+                "products-crossed",
+                "The wrong pairs are multiplied: right times right, TP · TN, minus wrong times wrong, FP · FN.",
+                by_counts(over),
+            )
+            for over in (
+                lambda tp, tn, fp, fn: tp * fp - tn * fn,
+                lambda tp, tn, fp, fn: tp * fn - tn * fp,
+                lambda tp, tn, fp, fn: tn * fp - tp * fn,
+                lambda tp, tn, fp, fn: tn * fn - tp * fp,
+            )
+        ),
+        Mistake(
+            "nothing-subtracted",
+            "TP · TN alone never gets below 0: nothing is subtracted for the wrong answers.",
+            by_counts(lambda tp, tn, fp, fn: tp * tn),
+        ),
+        Mistake(
+            "plus-for-minus",
+            "The wrong answers are added, where they should be subtracted.",
+            by_counts(lambda tp, tn, fp, fn: tp * tn + fp * fn),
+        ),
+        Mistake(
+            "one-column-only",
+            "You divide by what the labels sum to, and not by what the predictions sum to: that is the recall minus "
+            "the share of false alarms. A correlation treats both columns alike.",
+            by_counts(difference, lambda tp, tn, fp, fn: (tp + fn) * (tn + fp)),
+        ),
+        Mistake(
+            "one-column-only",
+            "You divide by what the predictions sum to, and not by what the labels sum to. A correlation treats both "
+            "columns alike.",
+            by_counts(difference, lambda tp, tn, fp, fn: (tp + fp) * (tn + fn)),
+        ),
+        Mistake(
+            "kappa",
+            "That is Cohen's κ, the accuracy beyond chance. The denominator is another one here.",
+            by_counts(
+                lambda tp, tn, fp, fn: 2 * difference(tp, tn, fp, fn),
+                lambda tp, tn, fp, fn: (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn),
+            ),
+        ),
+        Mistake(
+            "sign-lost",
+            "A system that is mostly wrong has a negative correlation; yours is positive.",
+            lambda p, y: abs(metrics.matthews(p, y)),
+        ),
+    ],
+    praise="Right: all four counts matter, and a constant scores 0.",
+)
+
+
+def check_matthews(answer: Any) -> Verdict:
+    """Exercise 05-5: `matthews(predictions, labels)`."""
+    return MATTHEWS.judge(answer)
+
+
+# ---------------------------------------------------------------- 05-6
+
 PREDICTED_OF_4 = np.array([0, 1, 2, 1, 0, 2, 1, 1, 0, 2, 1, 0, 0, 1, 2, 0, 0])
 TRUE_OF_4 = np.array([0, 1, 2, 0, 0, 2, 1, 2, 0, 1, 1, 0, 0, 1, 1, 0, 2])
 RARE = np.where(np.arange(17) == 9, 3, TRUE_OF_4)  # class 3 occurs once, and is never predicted
@@ -629,11 +751,11 @@ MACRO_F1 = FunctionExercise(
 
 
 def check_macro_f1(answer: Any) -> Verdict:
-    """Exercise 05-5: `macro_f1(predictions, labels, classes)`."""
+    """Exercise 05-6: `macro_f1(predictions, labels, classes)`."""
     return MACRO_F1.judge(answer)
 
 
-# ---------------------------------------------------------------- 05-6
+# ---------------------------------------------------------------- 05-7
 
 VALUES = odd_numbers(9, seed=41).numpy().round(3)
 SCORES = (0.6 * VALUES**3 + odd_numbers(9, seed=42).numpy()).round(3)
@@ -745,7 +867,7 @@ SPEARMAN = FunctionExercise(
 
 
 def check_spearman(answer: Any) -> Verdict:
-    """Exercise 05-6: `spearman(predictions, scores)`."""
+    """Exercise 05-7: `spearman(predictions, scores)`."""
     return SPEARMAN.judge(answer)
 
 
