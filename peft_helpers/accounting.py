@@ -6,6 +6,7 @@ Sizes are in bytes; MB here means 10⁶ bytes.
 from __future__ import annotations
 
 import gzip
+import statistics
 import sys
 import tempfile
 import time
@@ -453,11 +454,20 @@ def stored_bytes(tensors: Mapping[str, Tensor], packed: bool = False) -> int:
         return len(gzip.compress(path.read_bytes(), compresslevel=1)) if packed else path.stat().st_size
 
 
-def latencies(functions: Mapping[str, Callable[[], Any]], rounds: int = 7, warm_up: int = 2) -> dict[str, float]:
-    """Seconds a call of each function takes: the fastest of several rounds, in each of which every one is called once.
+class Latency(NamedTuple):
+    """How long a call takes: in seconds, and as a share of the reference's time in the same moment."""
 
-    Turn by turn, so that a machine that slows down slows all of them: compare within one call of this, not between two.
-    The fastest, since whatever else runs on the machine only ever makes a call slower.
+    seconds: float
+    share: float
+
+
+def latencies(functions: Mapping[str, Callable[[], Any]], rounds: int = 15, warm_up: int = 1) -> dict[str, Latency]:
+    """How long a call of each function takes, against the first one, which is the reference.
+
+    Every call stands between two calls of the reference, and is divided by their mean; the share is the median over the
+    rounds. A machine that is busy with other things changes its speed by factors within seconds; what is compared must
+    be measured in the same moment. Time an identical copy of the reference, too: how far its share is from 1 gives an
+    idea of how exact the others are. The seconds are the share of the reference's median.
 
     Raises:
         ValueError: no function, or fewer than one round.
@@ -466,16 +476,29 @@ def latencies(functions: Mapping[str, Callable[[], Any]], rounds: int = 7, warm_
 
     if not functions or rounds < 1 or warm_up < 0:
         raise ValueError(f"latencies needs functions, and rounds from 1 on; got {len(functions)}, rounds {rounds}")
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+
+    def timed(function: Callable[[], Any]) -> float:
+        _wait_for_gpu(torch)
+        started = time.perf_counter()
+        function()
+        _wait_for_gpu(torch)
+        return time.perf_counter() - started
+
+    (name, reference), *others = functions.items()
+    references: list[float] = []
+    shares: dict[str, list[float]] = {other: [] for other, _ in others}
     for number in range(warm_up + rounds):
-        for name, function in functions.items():
-            _wait_for_gpu(torch)
-            started = time.perf_counter()
-            function()
-            _wait_for_gpu(torch)
+        before = timed(reference)
+        for other, function in others:
+            own, after = timed(function), timed(reference)
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: min(times) for name, times in seconds.items()}
+                shares[other].append(2 * own / (before + after))
+            before = after
+        if number >= warm_up:
+            references.append(before)
+    usual = statistics.median(references)
+    found = {other: statistics.median(values) for other, values in shares.items()}
+    return {other: Latency(share * usual, share) for other, share in {name: 1.0, **found}.items()}
 
 
 def _wait_for_gpu(torch: Any) -> None:

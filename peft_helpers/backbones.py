@@ -41,7 +41,6 @@ class Backbone:
 REGISTRY = {
     "pocket-bert": Backbone(None),
     "pocket-gpt2": Backbone(None),
-    "pocket-bart": Backbone(None),
     "bert-base-uncased": Backbone("google-bert/bert-base-uncased"),
     "bert-large-uncased": Backbone("google-bert/bert-large-uncased"),
     "roberta-base": Backbone("FacebookAI/roberta-base"),
@@ -140,7 +139,7 @@ def _writer(config, name: str) -> type:
     if config.model_type not in ("gpt2", "llama"):
         raise CannotWriteError(
             f"{name} is an encoder ({config.model_type}) and can't write texts; "
-            "take a decoder or an encoder-decoder, such as pocket-gpt2 or pocket-bart"
+            "take a decoder or an encoder-decoder, such as pocket-gpt2"
         )
     return AutoModelForCausalLM
 

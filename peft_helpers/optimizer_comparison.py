@@ -3,9 +3,9 @@
     python -m peft_helpers.optimizer_comparison
 
 Each optimizer gets five rates: it trains on four fifths of the first seed's labels, and the loss on the last fifth
-judges the rate. The best rate then trains on all the labels, once a seed, and only those runs see the test split.
-AdamW, with and without bias correction at the same rate, runs on five seeds. A finished run is on the disk at once, so
-a comparison that was stopped goes on where it was; results of other weights are made anew.
+judges the rate, over three splits. The best rate then trains on all the labels, once a seed, and only those runs see
+the test split. AdamW, with and without bias correction at the same rate, runs on ten seeds. A finished run is on the
+disk at once, so a comparison that was stopped goes on where it was; results of other weights are made anew.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from peft_helpers.tasks import Task
     from peft_helpers.training import Encoded
 
-LABELS, EPOCHS, BATCH, MAX_LENGTH = 600, 3, 16, 48
-SPLITS, SEEDS, MANY_SEEDS = 1, 3, 5
+LABELS, EPOCHS, BATCH, MAX_LENGTH = 120, 3, 16, 48
+SPLITS, SEEDS, MANY_SEEDS = 3, 3, 10
 COMMAND = "python -m peft_helpers.optimizer_comparison"
 BASELINES = ("bag of words", "linear probe")
 UNCORRECTED = "AdamW, uncorrected"  # at AdamW's own rate: what the missing bias correction does, all else equal

@@ -147,6 +147,7 @@ BROKEN = {
     "two solutions": ("exercises", edit("solution", "</details>", "```python\nx = 1\n```\n</details>")),
     "solution is no python": ("exercises", edit("solution", "return x + x", "return x +")),
     "order": ("exercises", lambda nb: nb["cells"].append(nb["cells"].pop(nb["cells"].index(tagged(nb, "stub"))))),
+    "explorer not tagged": ("widgets", source("outcome", "explorer = widgets.loss_explorer()\nexplorer")),
     "prediction without outcome": ("predictions", without("outcome")),
     "outcome without prediction": ("predictions", without("predict")),
     "outcome of another prediction": ("predictions", edit("outcome", "01-a", "01-b")),

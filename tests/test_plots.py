@@ -15,7 +15,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from peft_helpers import plots
+from peft_helpers import accounting, plots
 from peft_helpers.plots import style
 from peft_helpers.records import Record
 
@@ -42,6 +42,11 @@ def parabola(x):
 
 FIGURES = {
     "training_curve": lambda: plots.training_curve(HISTORY),
+    "memory_bars": lambda: plots.memory_bars({"small": {"predicted": accounting.training_memory(100, 50, 300)}}),
+    "storage_by_tasks": lambda: plots.storage_by_tasks({"full": {1: 1e9, 20: 2e10}, "shared": {1: 1e9, 20: 1.5e9}}),
+    "pretraining_curves": lambda: plots.pretraining_curves(
+        {"a": [{"step": n, "held_out_masked": 9 - n, "held_out_cosine": n / 5} for n in (1, 2, 3)]}
+    ),
     "label_efficiency": lambda: plots.label_efficiency(
         CURVES, {"majority": 0.5, "bag of words": {50: 0.55, 200: 0.62}}
     ),
@@ -66,11 +71,25 @@ FIGURES = {
     "step_sizes": lambda: plots.step_sizes({"corrected": [1.0] * 20, "not corrected": [3.16, 4.2, 6.57, 5.0]}),
     "loss_and_gradient": lambda: plots.loss_and_gradient(-4.0),
     "probability_bars": lambda: plots.probability_bars([2.0, 0.5, -1.0], 1, ["bad", "so so", "good"]),
+    "schedule_shapes": lambda: plots.schedule_shapes({"linear": [1.0, 0.5, 0.0], "step": [1.0, 0.1, 0.01]}),
+    "range_test": lambda: plots.range_test(
+        [1e-4, 1e-3, 1e-2, 1e-1], [0.7, 0.5, 0.9, 2.0], [0.7, 0.6, 0.7, 1.2], {"steepest": 1e-4}
+    ),
+    "stopped_runs": lambda: plots.stopped_runs(
+        {"A": [0.5, 0.7, 0.6, 0.8], "B": [0.5, 0.6, 0.7, 0.8]}, {"A": (2, 1), "B": (3, 3)}
+    ),
+    "fitting": lambda: plots.fitting(
+        {name: [{"step": t, "train loss": 1 / (t + 1), "dev loss": 1.0} for t in range(9)] for name in ("L2", "no")}
+    ),
+    "parameter_shares": lambda: plots.parameter_shares({"one": {"head": 3, "body": 97}, "two": {"head": 5, "body": 5}}),
+    "seed_spread": lambda: plots.seed_spread({"texts": [0.6, 0.7, 0.65], "first weights": [0.64, 0.65]}),
 }
 
 
 def test_every_plot_function_is_tested():
     others = {"COLORS", "LINES", "STYLE", "panels", "png", "show", "styled"}
+    others |= {"anatomy", "attention_maps"}  # diagrams without axes: test_plots_encoder
+    others |= {"gradient_range"}  # two panels share one axis: test_widget_pruning
     assert set(plots.__all__) - others == set(FIGURES)
 
 

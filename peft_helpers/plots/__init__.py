@@ -8,6 +8,7 @@ how the pocket models were made. `show(figure)` puts one into a notebook.
 from __future__ import annotations
 
 from peft_helpers.plots.costs import gradient_range, memory_bars, storage_by_tasks
+from peft_helpers.plots.encoder import anatomy, attention_maps, parameter_shares
 from peft_helpers.plots.losses import loss_and_gradient, probability_bars
 from peft_helpers.plots.optimization import (
     loss_landscape_path,
@@ -24,6 +25,8 @@ __all__ = [
     "COLORS",
     "LINES",
     "STYLE",
+    "anatomy",
+    "attention_maps",
     "broken_runs",
     "compare",
     "fitting",
@@ -35,6 +38,7 @@ __all__ = [
     "memory_bars",
     "one_dimensional_descent",
     "panels",
+    "parameter_shares",
     "png",
     "pretraining_curves",
     "probability_bars",

@@ -82,7 +82,7 @@ def gradient_range(gradients: Any, scale: float) -> Figure:
     if not len(values) or not scale > 0:
         raise ValueError(f"gradients need a number other than 0, and a positive scale; got scale {scale!r}")
     ends = {"becomes 0": 2.0**-25, "coarse": 2.0**-14, "normal": 65504.0}  # half the smallest number, smallest normal
-    figure, rows = panels(rows=2, height=4.4)
+    figure, rows = panels(rows=2, height=4.9)
     told = []
     for axes, factor, name in ((rows[0], 1.0, "as they are"), (rows[1], scale, f"loss × {scale:,.10g}")):
         powers = np.log10(values * factor)
@@ -104,8 +104,8 @@ def gradient_range(gradients: Any, scale: float) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(11, integer=True))
         axes.text(0.985, 0.9, name, transform=axes.transAxes, ha="right", va="top", fontweight="bold")
         told.append(f"{name}: " + ", ".join(shares))
-    rows[0].tick_params(labelbottom=False)
-    rows[1].set_xlabel("size of a gradient entry, power of ten")
+    rows[0].set_xlabel("size of a gradient entry, power of ten")
+    rows[1].set_xlabel("size of a scaled gradient entry, power of ten")
     figure.alt = "Share of the gradient's entries by size, in float16. " + sentence(told)
     return figure
 

@@ -202,7 +202,7 @@ def parameter_shares(models: Mapping[str, Mapping[str, int]]) -> Figure:
                           color=COLORS["black"] if light else "white",
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1} if light else None)  # fmt: skip
         left += shares
-    axes.set(xlim=(0, 1), xticks=[], ylim=(len(names) - 0.5, -0.5))
+    axes.set(xlim=(0, 1), xticks=[], ylim=(len(names) - 0.5, -0.5), xlabel="share of the parameters")
     axes.set_yticks(range(len(names)), [f"{name}\n{_short(total)}" for name, total in zip(names, totals, strict=True)])
     axes.grid(visible=False)
     for side in ("left", "bottom"):

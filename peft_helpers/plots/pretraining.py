@@ -31,7 +31,7 @@ def pretraining_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     require_items("histories", list(histories))
     figure, axes = panels(len(histories))
     told = []
-    for panel, (name, rows) in zip(axes if len(histories) > 1 else [axes], histories.items(), strict=True):
+    for panel, (name, rows) in zip(axes, histories.items(), strict=True):
         require_items(f"the rows of {name}", rows)
         steps = [row["step"] for row in rows]
         for key, (label, color, line) in SHOWN.items():
@@ -40,7 +40,7 @@ def pretraining_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
                 values = [1 - value for value in values] if "cosine" in key else values
                 panel.plot(steps, values, color=COLORS[color], linestyle=line, marker=".", label=label)
                 told.append(f"{name}, {label}: from {number(values[0])} to {number(values[-1])}")
-        panel.set(title=name, xlabel="step", ylabel="held-out loss (nats; cosines: 1 − cosine)", ylim=(0, None))
+        panel.set(title=name, xlabel="step", ylabel="held-out loss (nats)", ylim=(0, None))
         panel.legend()
     figure.alt = "Held-out loss by step. " + "; ".join(told) + "."
     return figure

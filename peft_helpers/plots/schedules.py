@@ -13,7 +13,6 @@ from peft_helpers.plots.style import (
     COLORS,
     LINES,
     as_numbers,
-    label_ends,
     number,
     panels,
     require_items,
@@ -38,15 +37,14 @@ def schedule_shapes(shapes: Mapping[str, Sequence[float]]) -> Figure:
     """
     require_lines("shapes", shapes)
     figure, (axes,) = panels(height=3.3)
-    told, ends = [], []
+    told = []
     for (name, values), line in zip(shapes.items(), LINES, strict=False):
         y = as_numbers(f"shape {name!r}", values)
-        axes.plot(np.arange(len(y)), y, color=line["color"], linestyle=line["linestyle"])
-        ends.append((y[-1], name, line["color"]))
+        axes.plot(np.arange(len(y)), y, color=line["color"], linestyle=line["linestyle"], label=name)
         told.append(f"{name}: highest {number(y.max())}, at the end {number(y[-1])}, mean {number(y.mean())}")
     axes.set(xlabel="step", ylabel="share of the peak rate", ylim=(-0.03, 1.06))
     axes.margins(x=0.01)
-    label_ends(axes, ends)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, borderaxespad=0.2, columnspacing=1.2)
     figure.alt = "Learning rate over the steps. " + sentence(told)
     return figure
 

@@ -215,7 +215,7 @@ def page(folders: Sequence[Path], out: Path) -> None:
         out / "README.md",
         f"""# How the pocket models were made
 
-Three small Transformers ship with the course, so that every lesson runs without a network. All of them were trained by
+Small Transformers ship with the course, so that every lesson runs without a network. All of them were trained by
 `python -m peft_helpers.pretraining`, a script that can be stopped and resumed at any time, on openly licensed text.
 
 | model | parameters | steps | minutes | on held-out text |

@@ -13,11 +13,29 @@ from peft_helpers.widgets.curves import curve_explorer
 from peft_helpers.widgets.descent import descent_explorer
 from peft_helpers.widgets.explorer import Explorer
 from peft_helpers.widgets.loss import loss_explorer
+from peft_helpers.widgets.masking import mask_explorer
 from peft_helpers.widgets.optimizer import optimizer_explorer
+from peft_helpers.widgets.pruning import pruning_explorer
+from peft_helpers.widgets.schedules import schedule_explorer
 
-__all__ = ["Explorer", "curve_explorer", "descent_explorer", "loss_explorer", "optimizer_explorer", "static"]
+__all__ = [
+    "Explorer",
+    "curve_explorer",
+    "descent_explorer",
+    "loss_explorer",
+    "mask_explorer",
+    "optimizer_explorer",
+    "pruning_explorer",
+    "schedule_explorer",
+    "static",
+]
 
-EXPLORERS = {"loss": loss_explorer, "descent": descent_explorer, "optimizer": optimizer_explorer}
+EXPLORERS = {
+    "loss": loss_explorer,
+    "descent": descent_explorer,
+    "optimizer": optimizer_explorer,
+    "schedule": schedule_explorer,
+}
 
 
 def static(explorer: str | Explorer) -> Figure:
