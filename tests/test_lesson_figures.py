@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -141,7 +142,8 @@ def test_the_runs_to_diagnose_show_what_their_questions_say() -> None:
     assert by_heart["loss"]["train"][-1] < 0.2
     assert len(set(frozen["accuracy"]["dev"][1])) == 1 and abs(frozen["accuracy"]["dev"][1][0] - 0.5) < 0.05
     assert max(frozen["loss"]["dev"][1]) - min(frozen["loss"]["dev"][1]) < 1e-4
-    assert all(0.6 < loss < 0.8 for loss in frozen["loss"]["train"])
+    assert all(abs(loss - math.log(2)) < 0.25 for loss in frozen["loss"]["train"]), "a batch of 16 wavers"
+    assert statistics.mean(frozen["loss"]["train"]) == pytest.approx(math.log(2), abs=0.03), "around ln 2"
     (lucky, fresh) = lesson_figures.lucky_choice()["00-c"]["accuracy"].values()
     assert all(b >= a for a, b in itertools.pairwise(lucky)) and lucky[-1] > 0.6
     assert all(abs(score - 0.5) < 0.06 for score in fresh)
