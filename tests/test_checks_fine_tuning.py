@@ -552,7 +552,7 @@ def test_runs_to_diagnose_show_what_the_questions_say() -> None:
     assert list(runs) == ["05-a", "05-c", "05-d"]
     hidden, wild = (runs[name]["loss"]["train"] for name in ("05-a", "05-c"))
     assert hidden[0] == pytest.approx(math.log(64), abs=0.3) and 2 < hidden[-1] < 3
-    assert wild[0] == pytest.approx(math.log(2), abs=0.1) and max(wild[:10]) > 2 and min(wild[-40:]) > 0.5
+    assert wild[0] == pytest.approx(math.log(2), abs=0.1) and max(wild[:10]) > 1.2 and min(wild[-40:]) > 0.5
     assert all(abs(x - 0.5) <= 0.02 for name in ("05-a", "05-c") for x in runs[name]["accuracy"]["dev"][1][1:])
     assert len(set(runs["05-d"]["accuracy"]["dev"])) > 5
 
