@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from peft_helpers.tasks import Task
 
-MASKED = -100  # the label of a token that is no target, as in transformers
+IGNORED = -100  # the label of a token that is no target, as in transformers
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Encoded:
 
     Attributes:
         inputs: for each example the tokenizer's lists (input_ids, and token_type_ids where the model has them).
-        labels: class numbers or scores; for generation a list of target tokens each, with `MASKED` for the rest.
+        labels: class numbers or scores; for generation a list of target tokens each, with `IGNORED` for the rest.
         truncated: how many texts were cut to the limit.
     """
 
@@ -40,7 +40,7 @@ class Encoded:
     @functools.cached_property
     def targets(self) -> np.ndarray:
         """How much of the loss each example is: 1 for a class or score, else its number of unmasked target tokens."""
-        return np.array([sum(i != MASKED for i in row) if isinstance(row, list) else 1 for row in self.labels])
+        return np.array([sum(i != IGNORED for i in row) if isinstance(row, list) else 1 for row in self.labels])
 
 
 def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:

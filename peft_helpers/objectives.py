@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-IGNORED = -100
+from peft_helpers.batching import IGNORED
 
 
 def mask_tokens(

@@ -10,11 +10,12 @@ sentences that one filling of a frame could give, only one is ever used.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from pathlib import Path
 from typing import Any
+
+from peft_helpers.pocket.grammar import write_train
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "acceptability"
 LABELS = ("unacceptable", "acceptable")
@@ -355,20 +356,8 @@ def generate(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def build(folder: Path = DATA) -> list[dict[str, Any]]:
-    """Rewrites train.jsonl: the written sentences and the generated ones, shuffled.
-
-    Args:
-        folder: where train_written.jsonl lies.
-
-    Returns:
-        The rows of train.jsonl.
-    """
-    written = [json.loads(line) for line in (folder / "train_written.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = written + generate(GENERATED, SEED)
-    random.Random(SEED).shuffle(rows)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-    return rows
+    """Rewrite train.jsonl in `folder`, see `write_train`."""
+    return write_train(folder, generate, GENERATED, SEED)
 
 
 if __name__ == "__main__":

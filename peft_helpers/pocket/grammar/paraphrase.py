@@ -10,7 +10,6 @@ The other pairs are simple events from the grammar of the similarity task, which
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_helpers.pocket.grammar import write_train
 from peft_helpers.pocket.grammar.similarity import (
     DOMAINS,
     EMPHATIC,
@@ -389,20 +389,8 @@ def generate(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def build(folder: Path = DATA) -> list[dict[str, Any]]:
-    """Rewrites train.jsonl: the written pairs and the generated ones, shuffled.
-
-    Args:
-        folder: where train_written.jsonl lies.
-
-    Returns:
-        The rows of train.jsonl.
-    """
-    written = [json.loads(line) for line in (folder / "train_written.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = written + generate(GENERATED, SEED)
-    random.Random(SEED).shuffle(rows)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-    return rows
+    """Rewrite train.jsonl in `folder`, see `write_train`."""
+    return write_train(folder, generate, GENERATED, SEED)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ Rewrite ``train.jsonl`` from ``train_written.jsonl`` and 1,100 grammar items wit
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from peft_helpers.pocket.grammar import write_train
 
 Card = TypeVar("Card")
 
@@ -810,22 +811,10 @@ def generate(count: int, seed: int) -> list[dict]:
     return items
 
 
-def build(folder: Path = DATA) -> int:
-    """Rewrite ``train.jsonl`` in ``folder`` from its written items and the grammar.
-
-    Args:
-        folder: Folder that holds ``train_written.jsonl``.
-
-    Returns:
-        The number of items written.
-    """
-    written = (folder / "train_written.jsonl").read_text(encoding="utf-8").splitlines()
-    items = [json.loads(line) for line in written] + generate(GRAMMAR_COUNT, seed=0)
-    random.Random(0).shuffle(items)
-    lines = [json.dumps(item, ensure_ascii=False) + "\n" for item in items]
-    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-    return len(items)
+def build(folder: Path = DATA) -> list[dict[str, Any]]:
+    """Rewrite train.jsonl in `folder`, see `write_train`."""
+    return write_train(folder, generate, GRAMMAR_COUNT, 0)
 
 
 if __name__ == "__main__":
-    print(f"wrote {build()} items to {DATA / 'train.jsonl'}")
+    print(f"wrote {len(build())} items to {DATA / 'train.jsonl'}")

@@ -10,12 +10,13 @@ or other synonyms, so that shared words say something about the score, but not e
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from peft_helpers.pocket.grammar import write_train
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "similarity"
 GENERATED = 900  # pairs in train.jsonl that come from this grammar
@@ -685,20 +686,8 @@ def generate(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def build(folder: Path = DATA) -> list[dict[str, Any]]:
-    """Rewrites train.jsonl: the written pairs and the generated ones, shuffled.
-
-    Args:
-        folder: where train_written.jsonl lies.
-
-    Returns:
-        The rows of train.jsonl.
-    """
-    written = [json.loads(line) for line in (folder / "train_written.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = written + generate(GENERATED, SEED)
-    random.Random(SEED).shuffle(rows)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-    return rows
+    """Rewrite train.jsonl in `folder`, see `write_train`."""
+    return write_train(folder, generate, GENERATED, SEED)
 
 
 if __name__ == "__main__":

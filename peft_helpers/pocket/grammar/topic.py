@@ -10,11 +10,13 @@ Openings such as "Quick question:" are shared by all topics, so that they say no
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from peft_helpers.pocket.grammar import write_train
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "topic"
 GENERATED = 1200  # texts in train.jsonl that come from this grammar
@@ -470,21 +472,9 @@ def generate(count: int, seed: int) -> list[dict[str, str]]:
     return rows
 
 
-def build(folder: Path = DATA) -> list[dict[str, str]]:
-    """Rewrites train.jsonl: the written texts and the generated ones, shuffled.
-
-    Args:
-        folder: where train_written.jsonl lies.
-
-    Returns:
-        The rows of train.jsonl.
-    """
-    written = [json.loads(line) for line in (folder / "train_written.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = written + generate(GENERATED, SEED)
-    random.Random(SEED).shuffle(rows)
-    out = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (folder / "train.jsonl").write_text("".join(out), encoding="utf-8", newline="\n")
-    return rows
+def build(folder: Path = DATA) -> list[dict[str, Any]]:
+    """Rewrite train.jsonl in `folder`, see `write_train`."""
+    return write_train(folder, generate, GENERATED, SEED)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ some slots itself ("From {start}, …") and has up to two pools; each slot that 
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from peft_helpers.pocket.grammar import write_train
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "trails"
 GENERATED = 1180  # items in train.jsonl that come from this grammar
@@ -452,20 +453,8 @@ def generate(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def build(folder: Path = DATA) -> list[dict[str, Any]]:
-    """Rewrites train.jsonl: the written items and the generated ones, shuffled.
-
-    Args:
-        folder: where train_written.jsonl lies.
-
-    Returns:
-        The rows of train.jsonl.
-    """
-    written = [json.loads(line) for line in (folder / "train_written.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = written + generate(GENERATED, SEED)
-    random.Random(SEED).shuffle(rows)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-    return rows
+    """Rewrite train.jsonl in `folder`, see `write_train`."""
+    return write_train(folder, generate, GENERATED, SEED)
 
 
 if __name__ == "__main__":
