@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from peft_helpers.tasks import Task
 
 IGNORED = -100  # the label of a token that is no target, as in transformers
+ARROW = " =>"  # between source and target where one network reads both
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Encoded:
 
     Attributes:
         inputs: for each example the tokenizer's lists (input_ids, and token_type_ids where the model has them).
-        labels: class numbers or scores; for generation a list of target tokens each, with `IGNORED` for the rest.
+        labels: class numbers or scores; for generation a list of target tokens each, with `IGNORED` for the rest: one
+            a position, what comes next there, in a decoder-only network; the target's own tokens in an encoder-decoder.
         truncated: how many texts were cut to the limit.
     """
 
@@ -43,11 +45,23 @@ class Encoded:
         return np.array([sum(i != IGNORED for i in row) if isinstance(row, list) else 1 for row in self.labels])
 
 
-def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """Tokenize one split once; texts longer than `max_length` tokens are cut, and counted."""
+def encode(
+    task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_length: int, one_row: bool = True
+) -> Encoded:
+    """Tokenize one split once; texts longer than `max_length` tokens are cut, and counted.
+
+    Args:
+        task, split: which texts.
+        tokenizer: the model's.
+        max_length: tokens a row may have.
+        one_row: for generation: source and target stand in one row (decoder only), or apart (encoder-decoder). A source
+            with several references gives so many examples.
+    """
     rows = task.splits[split]
     if not len(rows):
         raise ValueError(f"{task.name}'s {split} split is empty")
+    if task.kind == "generation":
+        return _encode_generation(task, split, tokenizer, max_length, one_row)
     texts = [list(rows[column]) for column in task.text_columns]
     made = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
     inputs = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
@@ -60,8 +74,37 @@ def encode(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, max_lengt
     return Encoded(inputs, list(rows["label"]), sum(len(ids) > max_length for ids in whole))
 
 
+def prompt(source: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens after which a decoder-only network writes its answer to `source`, the start token first, if any."""
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return start + tokenizer(source + ARROW, add_special_tokens=False)["input_ids"]
+
+
+def _encode_generation(task: Task, split: str, tokenizer, max_length: int, one_row: bool) -> Encoded:
+    inputs, labels, cut = [], [], 0
+    for source, references in zip(task.splits[split][task.text_columns[0]], task.splits[split]["label"], strict=True):
+        for reference in references:
+            if one_row:
+                asked = prompt(source, tokenizer)
+                told = tokenizer(" " + reference, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+                # Position t predicts token t + 1, so the last token is nobody's input, and the first nobody's target.
+                ids, wanted = (asked + told)[:-1], [IGNORED] * (len(asked) - 1) + told
+                cut += len(ids) > max_length
+                inputs.append({"input_ids": ids[:max_length]})
+                labels.append(wanted[:max_length])
+            else:
+                ids, told = tokenizer(source)["input_ids"], tokenizer(reference)["input_ids"]
+                cut += max(len(ids), len(told)) > max_length
+                inputs.append({"input_ids": ids[:max_length]})
+                labels.append(told[:max_length])
+    return Encoded(inputs, labels, cut)
+
+
 def collate(encoded: Encoded, rows: Sequence[int], pad_token_id: int) -> dict[str, Tensor]:
-    """Token ids of these rows padded on the right to their longest, (B, T), with attention mask and labels (B,)."""
+    """Token ids of these rows padded on the right to their longest, (B, T), with attention mask and labels.
+
+    Labels are (B,), for generation (B, T) with `IGNORED` as padding.
+    """
     import torch
 
     picked = [encoded.inputs[i] for i in rows]
@@ -73,7 +116,11 @@ def collate(encoded: Encoded, rows: Sequence[int], pad_token_id: int) -> dict[st
     batch["attention_mask"] = torch.tensor(
         [[1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in picked]
     )
-    batch["labels"] = torch.tensor([encoded.labels[i] for i in rows])
+    labels = [encoded.labels[i] for i in rows]
+    if isinstance(labels[0], list):
+        longest = max(map(len, labels))
+        labels = [row + [IGNORED] * (longest - len(row)) for row in labels]
+    batch["labels"] = torch.tensor(labels)
     return batch
 
 
@@ -93,8 +140,10 @@ def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, buckets
 
 
 def length_limit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that the model can take: the smaller of its positions and the tokenizer's own limit."""
+    """Tokens of a text that the model can take: its positions, less those of a prompt, or the tokenizer's own limit."""
     positions = getattr(model.config, "max_position_embeddings", None) or 512
     if model.config.model_type in ("roberta", "xlm-roberta"):
         positions -= 2  # their positions start behind the padding id
+    if hasattr(model, "adaptation"):
+        positions -= model.adaptation.method.positions
     return min(positions, tokenizer.model_max_length)

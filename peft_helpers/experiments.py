@@ -1,10 +1,15 @@
 """Experiments whose results ship as records: one method, learning rate tuned on held-out train, several seeds.
 
     python -m peft_helpers.experiments --task sst2 --backbone minilm --method full --labels 2000 --rates 3e-5 1e-4 3e-4
+    python -m peft_helpers.experiments --task trails --backbone pocket-gpt2 --method Houlsby --set bottleneck=16 …
 
 For each rate one run trains on four fifths of the labels and is judged on the last fifth; the best rate then trains on
 all of them, once a seed, and only those runs see the test split. All labels count as used. A finished run is on the
 disk at once, so an experiment that was stopped goes on where it was.
+
+A method is any of `methods.available()`, besides "full" (all weights of the pretrained network) and "scratch" (the same
+from random weights). For a generation task the rate is chosen by token accuracy, which needs no writing; the record's
+score is BLEU on test, its predictions are the slot errors of each text.
 """
 
 from __future__ import annotations
@@ -13,18 +18,48 @@ import argparse
 import hashlib
 import json
 import random
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from peft_helpers import backbones, baselines, records, storage, tasks, training
+import torch
+
+from peft_helpers import backbones, baselines, generation, methods, records, storage, tasks, training
 from peft_helpers.tasks import Task
 from peft_helpers.training import Settings
 
 METHODS = {"full": "all weights of the pretrained network", "scratch": "the same network from random weights"}
+SHOWN = 20  # texts that a record of a generation task keeps
 HELD_OUT = 5  # one part in so many of the labels tunes the learning rate
+
+
+def label(method: str, options: Mapping[str, Any] | None = None) -> str:
+    """A record's name for a method: its name and the settings that were given, such as `Houlsby(bottleneck=16)`.
+
+    Raises:
+        ValueError: no such method or setting.
+    """
+    if method in METHODS:
+        if options:
+            raise ValueError(f"{method} has no settings; got {', '.join(options)}")
+        return method
+    if method not in methods.available():
+        raise ValueError(f"method must be one of {', '.join([*METHODS, *methods.available()])}; got {method!r}")
+    methods.make(method, **(options or {}))
+    given = ", ".join(f"{key}={value}" for key, value in sorted((options or {}).items()))
+    return f"{method}({given})" if given else method
+
+
+def prepare(backbone: str, task: Task, method: str, options: Mapping[str, Any] | None, seed: int):
+    """The backbone with the method in it, and its tokenizer; the seed draws the head and the method's own weights."""
+    model, tokenizer = backbones.load(backbone, task, pretrained=method != "scratch", seed=seed)
+    if method not in METHODS:
+        torch.manual_seed(seed)
+        methods.apply(model, methods.make(method, **(options or {})))
+    return model, tokenizer
 
 
 def tuning_task(task: Task, seed: int = 0) -> Task:
@@ -38,7 +73,13 @@ def tuning_task(task: Task, seed: int = 0) -> Task:
 
 
 def tune(
-    task: Task, backbone: str, method: str, rates: Sequence[float], settings: Settings, folder: Path
+    task: Task,
+    backbone: str,
+    method: str,
+    rates: Sequence[float],
+    settings: Settings,
+    folder: Path,
+    options: Mapping[str, Any] | None = None,
 ) -> list[dict]:
     """One run a learning rate on `tuning_task(task)`; the rows {"learning_rate", score, "loss"}, from disk where known.
 
@@ -47,13 +88,14 @@ def tune(
     cut, rows = tuning_task(task), []
     for rate in rates:
         chosen = replace(settings, learning_rate=rate, keep_best=False)
-        name = _digest(task.name, len(task.splits["train"]), backbone, method, asdict(chosen))
+        name = _digest(task.name, len(task.splits["train"]), backbone, label(method, options), asdict(chosen))
         path = folder / "tuning" / f"{name}.rate"  # JSON, but no record
         if not path.is_file():
-            model, tokenizer = backbones.load(backbone, cut, pretrained=method != "scratch", seed=chosen.seed)
+            model, tokenizer = prepare(backbone, cut, method, options, chosen.seed)
             try:
-                last = training.fit(model, tokenizer, cut, chosen).rows("dev")[-1]
-                row = {"learning_rate": rate, "score": last[task.metric], "loss": last["loss"]}
+                done = training.fit(model, tokenizer, cut, chosen)
+                last = done.rows("dev")[-1]
+                row = {"learning_rate": rate, "score": last[done.metric], "loss": last["loss"]}
             except FloatingPointError as error:  # a rate that diverges is a result too
                 row = {"learning_rate": rate, "score": -1.0, "loss": None, "diverged": str(error)}
             storage.write_json(path, row)
@@ -76,6 +118,7 @@ def run(
     settings: Settings,
     folder: Path,
     command: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> list[records.Record]:
     """Tune, train once a seed on all the labels, predict the test split, save a record each.
 
@@ -83,38 +126,67 @@ def run(
         labels: how many training examples may be used (None: all); seed s draws its own subset.
         rates: learning rates to try; tuning happens once, on the first seed's subset.
         settings: everything but learning rate and seed.
+        options: the method's settings.
 
     Raises:
-        ValueError: unknown method, or no rate.
+        ValueError: unknown method or setting, or no rate.
     """
-    if method not in METHODS or not rates:
-        raise ValueError(
-            f"method must be one of {', '.join(METHODS)} with at least one rate; got {method!r}, {list(rates)}"
-        )
+    called = label(method, options)
+    if not rates:
+        raise ValueError("at least one learning rate is needed; got none")
     whole, made = tasks.load(task_name), []
-    tuned = tune(_subset(whole, labels, seeds[0]), backbone, method, rates, settings, folder)
+    tuned = tune(_subset(whole, labels, seeds[0]), backbone, method, rates, settings, folder, options)
     best = best_rate(tuned)
     for seed in seeds:
         task = _subset(whole, labels, seed)
         chosen = replace(settings, learning_rate=best["learning_rate"], seed=seed, keep_best=False)
         count = len(task.splits["train"])
-        name = f"{task.name}-{count}-{backbone}-{method}-{seed}".replace("/", "--")
+        name = f"{task.name}-{count}-{backbone}-{_plain(called)}-{seed}".replace("/", "--")
         known = {record.id: record for record in records.load(folder)} if folder.is_dir() else {}
         if name not in known:
-            model, tokenizer = backbones.load(backbone, task, pretrained=method != "scratch", seed=seed)
+            model, tokenizer = prepare(backbone, task, method, options, seed)
             done = training.fit(model, tokenizer, task, chosen)
-            result = training.evaluate(model, tokenizer, task, "test")
-            record = to_record(name, done, result, method, {"tuned_rates": tuned}, command)
+            more = {"tuned_rates": tuned} | ({"method_settings": dict(options)} if options else {})
+            if task.kind == "generation":
+                result, scores = _judge_writing(model, tokenizer, task)
+                more |= scores
+            else:
+                result = training.evaluate(model, tokenizer, task, "test")
+            stored = _stored(model) if hasattr(model, "adaptation") else None
+            record = to_record(name, done, result, called, more, command, stored)
             records.save(record, folder)
             known[name] = record
         made.append(known[name])
     return made
 
 
+def _stored(model: torch.nn.Module) -> int:
+    """Numbers in the checkpoint of a model's method."""
+    return sum(tensor.numel() for tensor in model.adaptation.method.stored(model).values())
+
+
+def _judge_writing(model, tokenizer, task: Task) -> tuple[training.Evaluation, dict[str, Any]]:
+    """What the model writes for test, judged; with the slot errors as predictions, where there are slots."""
+    written = generation.evaluate(model, tokenizer, task, "test")
+    errors = written.slot_errors or [len(text.split()) for text in written.texts]
+    result = training.Evaluation(task.metric, written.bleu, 0.0, errors, [0] * len(errors))
+    return result, {
+        "scores": written.scores(),
+        "texts": written.texts[:SHOWN],
+        "predictions_are": "slot errors" if written.slot_errors else "words",
+    }
+
+
 def to_record(
-    name: str, done: training.Run, result: training.Evaluation, method: str, more: dict[str, Any], command: str = ""
+    name: str,
+    done: training.Run,
+    result: training.Evaluation,
+    method: str,
+    more: dict[str, Any],
+    command: str = "",
+    stored: int | None = None,
 ) -> records.Record:
-    """A finished run and its predictions on test as a record."""
+    """A finished run and its predictions on test as a record; `stored` counts its checkpoint, if not the trained."""
     settings = {key: value for key, value in asdict(done.settings).items() if key not in ("seed", "progress")} | more
     peak, meter = done.peak_memory
     dev = [{k: row[k] for k in ("step", "loss", done.metric)} for row in done.rows("dev")]
@@ -128,13 +200,13 @@ def to_record(
         method=method,
         settings=settings | {"memory_meter": meter},
         seed=done.settings.seed,
-        metric=done.metric,
+        metric=result.metric,
         score=result.score,
         predictions=list(result.predictions),
         parameters={
             "trained": done.trainable,
-            "changed": done.trainable,
-            "stored": done.trainable,
+            "changed": done.trainable if stored is None else stored,
+            "stored": done.trainable if stored is None else stored,
             "total": done.total,
         },
         seconds=done.seconds,
@@ -170,6 +242,22 @@ def baseline_record(
     )
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    """`bottleneck=16` as ("bottleneck", 16): the value is read as JSON, and is text if it is none."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"a setting is KEY=VALUE; got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _plain(text: str) -> str:
+    """Only what a file's name may hold: `Houlsby(bottleneck=16)` is `Houlsby-bottleneck-16`."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
+
+
 def _subset(task: Task, labels: int | None, seed: int) -> Task:
     return task if labels is None or labels >= len(task.splits["train"]) else task.subset(labels, seed)
 
@@ -186,7 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--task", required=True)
     parser.add_argument("--backbone", required=True)
-    parser.add_argument("--method", required=True, choices=[*METHODS, "bag of words", "linear probe"])
+    choices = [*METHODS, *methods.available(), "bag of words", "linear probe"]
+    parser.add_argument("--method", required=True, choices=choices, metavar="METHOD", help=", ".join(choices))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="the method's settings")
     parser.add_argument("--labels", type=int, help="training examples to use; all by default")
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -196,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=records.own_folder())
     given = parser.parse_args(arguments)
     command = "python -m peft_helpers.experiments " + shlex.join(_without_out(arguments))
-    if given.method in METHODS:
+    if given.method not in ("bag of words", "linear probe"):
         settings = Settings(given.rates[0], epochs=given.epochs, batch_size=given.batch, precision=given.precision)
         made = run(
             given.task,
@@ -208,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings,
             given.out,
             command,
+            dict(map(_setting, given.set)),
         )
     else:
         made = [_baseline(given, seed, command) for seed in given.seeds]

@@ -48,6 +48,26 @@ def parse(line: str) -> dict[str, str]:
     return slots
 
 
+def parse_e2e(text: str) -> dict[str, str]:
+    """The notation of the E2E challenge (Novikova et al. 2017): `name[The Eagle], area[riverside]` as slot -> value.
+
+    Raises:
+        ValueError: the text is no such list.
+    """
+    found = re.findall(r"\s*([^\[\],]+)\[([^\]]*)\]\s*(?:,|$)", text)
+    if not found or re.sub(r"[^\[]", "", text) != "[" * len(found):
+        raise ValueError(f"{text!r} is no list like 'name[The Eagle], area[riverside]'")
+    return {slot.strip(): value.strip() for slot, value in found}
+
+
+def group_e2e(rows: Iterable[Mapping[str, str]]) -> list[dict]:
+    """Rows of E2E's files, {"mr": …, "ref": …}, as one row a meaning: {"meaning": {…}, "references": […]}."""
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(row["mr"], []).append(row["ref"])
+    return [{"meaning": parse_e2e(mr), "references": references} for mr, references in grouped.items()]
+
+
 def read_wordings(folder: Path) -> dict[str, dict[str, set[str]]]:
     """All `wordings*.json` of a task's folder: slot -> value -> phrases of which any one shows the value."""
     merged: dict[str, dict[str, set[str]]] = {}

@@ -203,6 +203,13 @@ def _read_folder(folder: Path) -> dict[str, list[dict[str, Any]]]:
         raise ValueError(
             f"{folder} has no train file; a task's folder holds train, dev and test as {', '.join(readers)}"
         )
+    for split, read in rows.items():
+        if read and {"mr", "ref"} <= set(read[0]):  # E2E: one row a reference. One example each in train, else a set
+            rows[split] = (
+                [{"meaning": meaning.parse_e2e(row["mr"]), "references": [row["ref"]]} for row in read]
+                if split == "train"
+                else meaning.group_e2e(read)
+            )
     if "validation" in rows:  # the Hub's layout: its validation set is our test set
         rows["test"] = rows.pop("validation")
     return rows
@@ -238,8 +245,13 @@ def _make_missing_splits(rows: dict[str, list[dict]], seed: int) -> dict[str, li
 
 
 def _guess_source(rows: list[dict[str, Any]], name: str) -> Source:
-    """A folder that is not registered: text in `text` or in two columns, and a `label` or `score`."""
+    """A folder that is not registered: text in `text` or in two columns, and a `label` or `score`.
+
+    Or meaning representations: `meaning` and `references`, or E2E's `mr` and `ref`.
+    """
     columns = tuple(rows[0]) if rows else ()
+    if {"meaning", "references"} <= set(columns):
+        return Source("generation", "bleu", ("meaning",), label_column="references")
     label = next((c for c in ("label", "score") if c in columns), None)
     text = next(
         (
@@ -252,7 +264,7 @@ def _guess_source(rows: list[dict[str, Any]], name: str) -> Source:
     if label is None or text is None:
         raise ValueError(
             f"{name} has the columns {', '.join(columns)}; "
-            "a task needs text (or sentence, or first and second) and label (or score)"
+            "a task needs text (or sentence, or first and second) and label (or score), or meaning and references"
         )
     if label == "score":
         return Source("regression", "spearman", text, label_column=label)

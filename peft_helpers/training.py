@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from peft_helpers import accounting, evaluation, schedules
-from peft_helpers.batching import Encoded, batches, collate, encode, length_limit
+from peft_helpers.batching import IGNORED, Encoded, batches, collate, encode, length_limit
 from peft_helpers.checkpoints import Keeper, fingerprint
 from peft_helpers.profiles import default_device
 
@@ -182,9 +182,14 @@ def rate_factor(step: int, steps: int, warmup: float, schedule: str = "linear") 
 
 
 def loss_sum(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """The summed loss of a batch in float32: cross-entropy of (B, K) logits, or squared error of (B, 1)."""
+    """The summed loss of a batch in float32: cross-entropy of (B, K) logits, or squared error of (B, 1).
+
+    For generation the cross-entropy of (B, T, V) logits with (B, T) target tokens, but for the ignored ones.
+    """
     from torch.nn import functional as F
 
+    if kind == "generation":
+        return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
     if kind == "classification":
         return F.cross_entropy(logits.float(), labels, reduction="sum")
     return F.mse_loss(logits.float().squeeze(-1), labels.float(), reduction="sum")
@@ -198,10 +203,11 @@ class Evaluation:
     """A model's predictions on one split.
 
     Attributes:
-        score: the task's metric.
-        loss: mean loss an example.
-        predictions: class numbers or scores, in the split's order.
-        labels: the truth.
+        metric, score: the task's metric; for generation the share of target tokens that are the likeliest ones, given
+            the true tokens before them ("token_accuracy"; what the model writes itself: `generation.evaluate`).
+        loss: mean loss an example; for generation, a target token.
+        predictions: class numbers or scores, in the split's order; for generation, right tokens of each reference.
+        labels: the truth; for generation, target tokens of each reference.
     """
 
     metric: str
@@ -218,8 +224,18 @@ def evaluate(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: Task, split: str = "test", max_length: int | None = None
 ) -> Evaluation:
     """Predict a whole split, without gradients and without dropout."""
-    encoded = encode(task, split, tokenizer, max_length or length_limit(model, tokenizer))
+    encoded = encode(task, split, tokenizer, max_length or length_limit(model, tokenizer), in_one_row(model))
     return _evaluate(model, encoded, task, tokenizer.pad_token_id)
+
+
+def in_one_row(model: nn.Module) -> bool:
+    """Whether a model that writes reads source and target in one row; an encoder-decoder has them apart."""
+    return not getattr(model.config, "is_encoder_decoder", False)
+
+
+def fitting_metric(task: Task) -> str:
+    """What `fit` measures on dev: the task's metric; for generation, which would take too long, "token_accuracy"."""
+    return "token_accuracy" if task.kind == "generation" else task.metric
 
 
 def _evaluate(
@@ -243,24 +259,37 @@ def _evaluate(
                 rows = order[start : start + batch_size]
                 logits, labels = _forward(model, encoded, rows, pad, device, half, trunk)
                 total += loss_sum(logits, labels, task.kind).item()
-                made = logits.argmax(-1) if task.kind == "classification" else logits.float().squeeze(-1)
+                made = _predicted(logits, labels, task.kind)
                 outputs.update(zip(rows.tolist(), made.tolist(), strict=True))
     finally:
         model.train(was_training)
-    predictions = [outputs[i] for i in range(len(order))]
+    predictions, targets = [outputs[i] for i in range(len(order))], encoded.targets
+    if task.kind == "generation":
+        score = sum(predictions) / int(targets.sum())
+        return Evaluation(fitting_metric(task), score, total / int(targets.sum()), predictions, targets.tolist())
     try:
         score = evaluation.score(task.metric, predictions, encoded.labels)
     except ValueError:  # NaN or infinite predictions of a diverged model have no score
         if np.isfinite(predictions).all():
             raise
         score = -math.inf
-    return Evaluation(task.metric, score, total / int(encoded.targets.sum()), predictions, encoded.labels)
+    return Evaluation(task.metric, score, total / int(targets.sum()), predictions, encoded.labels)
+
+
+def _predicted(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """One number an example: class, score, or how many target tokens are right."""
+    if kind == "generation":
+        return ((logits.argmax(-1) == labels) & (labels != IGNORED)).sum(-1)
+    return logits.argmax(-1) if kind == "classification" else logits.float().squeeze(-1)
 
 
 def _forward(model, encoded, rows, pad, device, half, trunk) -> tuple[Tensor, Tensor]:
     """Logits and labels of these rows; the frozen trunk's part of the work comes from its cache, if there is one."""
     batch = {key: value.to(device, non_blocking=True) for key, value in collate(encoded, rows, pad).items()}
     labels = batch.pop("labels")
+    plain = getattr(model, "module", model)  # of several processes, the model inside
+    if labels.ndim == 2 and not in_one_row(plain):
+        batch["decoder_input_ids"] = plain.prepare_decoder_input_ids_from_labels(labels=labels)
     with autocast(device, half), trunk.showing(encoded, rows) if trunk else contextlib.nullcontext():
         return model(**batch).logits, labels
 
@@ -317,7 +346,7 @@ def fit(
             f"got {checkpoint_every} and {callbacks}"
         )
     limit = min(settings.max_length or length_limit(model, tokenizer), length_limit(model, tokenizer))
-    data = {split: encode(task, split, tokenizer, limit) for split in ("train", "dev")}
+    data = {split: encode(task, split, tokenizer, limit, in_one_row(model)) for split in ("train", "dev")}
 
     accelerator = Accelerator(cpu=default_device() == "cpu")
     half = half_precision(settings.precision)
@@ -338,8 +367,8 @@ def fit(
     steps = steps_an_epoch * settings.epochs
 
     run = Run(
-        settings, task.name, task.metric, getattr(model, "name", model.config.model_type), len(data["train"].inputs),
-        sum(p.numel() for p in trained.values()), sum(p.numel() for p in model.parameters()),
+        settings, task.name, fitting_metric(task), getattr(model, "name", model.config.model_type),
+        len(task.splits["train"]), sum(p.numel() for p in trained.values()), sum(p.numel() for p in model.parameters()),
         truncated={split: encoded.truncated for split, encoded in data.items() if encoded.truncated},
         accumulation=settings.accumulation,
     )  # fmt: skip
@@ -365,11 +394,11 @@ def fit(
             "epoch": step / steps_an_epoch,
             "split": "dev",
             "loss": result.loss,
-            task.metric: result.score,
+            run.metric: result.score,
         }
         run.history.append(row | {"seconds": before + time.perf_counter() - started})
         waited += 1
-        if not run.best or result.score > run.best[task.metric]:
+        if not run.best or result.score > run.best[run.metric]:
             run.best, waited = run.history[-1], 0
             if settings.keep_best:
                 best_weights = {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
@@ -646,6 +675,10 @@ def _check_trained(trained: dict[str, nn.Parameter]) -> None:
 
 
 def _check_head(model: nn.Module, task: Task) -> None:
+    if task.kind == "generation":
+        if model.get_output_embeddings() is None:
+            raise ValueError(f"{type(model).__name__} has no language-modeling head, and {task.name} wants text")
+        return
     outputs = getattr(model.config, "num_labels", None)
     if outputs != task.outputs:
         raise ValueError(

@@ -89,7 +89,7 @@ def test_the_best_rate_is_the_best_score_then_the_lowest_loss():
 def test_bad_input(here):
     with pytest.raises(ValueError, match="method must be one of full, scratch"):
         run(here, method="lora")
-    with pytest.raises(ValueError, match="at least one rate"):
+    with pytest.raises(ValueError, match="at least one learning rate"):
         run(here, rates=[])
 
 
@@ -104,3 +104,22 @@ def test_the_command_line_records_how_to_run_it_again_but_not_where(here, capsys
     assert set(made) == {"full", "bag of words", "linear probe"}
     assert made["full"].command == told
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_a_method_with_settings_is_recorded_under_both(here):
+    made = run(here, method="Houlsby", options={"bottleneck": 4}, seeds=[0], rates=[1e-2])[0]
+    assert (made.method, made.id) == ("Houlsby(bottleneck=4)", "warmth-40-tiny-bert-Houlsby-bottleneck-4-0")
+    assert made.settings["method_settings"] == {"bottleneck": 4}
+    parameters = made.parameters
+    assert parameters["trained"] == parameters["stored"] < parameters["total"]
+    with pytest.raises(ValueError, match="no setting size"):
+        run(here, method="Houlsby", options={"size": 4})
+    with pytest.raises(ValueError, match="full has no settings"):
+        run(here, method="full", options={"rank": 4})
+
+
+def test_settings_from_the_command_line():
+    read = dict(map(experiments._setting, ["rank=4", 'targets=["query"]', "where=top"]))
+    assert read == {"rank": 4, "targets": ["query"], "where": "top"}
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        experiments._setting("rank")

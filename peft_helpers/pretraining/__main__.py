@@ -23,6 +23,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def start_from(model: torch.nn.Module, folder: Path) -> None:
+    """Put the weights of a shipped model into a new one."""
+    from safetensors.torch import load_file
+
+    missing = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    print(f"started from {folder}; not in it: {missing.missing_keys or 'nothing'}")
+
+
 def pairs(given: argparse.Namespace) -> None:
     sentences = corpora.read_sentences(given.work)
     encoder.make_pairs(sentences, encoder.Teacher(given.teacher, device()), given.work / "pairs.jsonl")
@@ -39,10 +47,7 @@ def train_encoder(given: argparse.Namespace) -> None:
     torch.manual_seed(0)
     student = encoder.Student(len(tokenizer), LONGEST, teacher.width).to(device())
     if given.start:
-        from safetensors.torch import load_file
-
-        missing = student.heads.bert.load_state_dict(load_file(given.start / "model.safetensors"), strict=False)
-        print(f"started from {given.start}; not in it: {missing.missing_keys or 'nothing'}")
+        start_from(student.heads.bert, given.start)
     lines = (given.work / "pairs.jsonl").read_text("utf-8").splitlines()
     objective = encoder.EncoderObjective(
         student, tokenizer, teacher, sentences, [json.loads(line) for line in lines], given.batch, given.steps
@@ -68,6 +73,8 @@ def train_decoder(given: argparse.Namespace) -> None:
         decoder.prepare(tokenizer, given.corpora, given.exclude, given.work, given.tokens)
     torch.manual_seed(0)
     model = decoder.new_model(tokenizer, POSITIONS).to(device())
+    if given.start:
+        start_from(model, given.start)
     prose, structured = (np.load(given.work / f"{name}.npy", mmap_mode="r") for name in ("prose", "structured"))
     objective = decoder.CausalObjective(model, prose, structured, given.batch)
     loop.pretrain(objective, given.work / "decoder.safetensors", given.steps, given.rate, given.minutes)
@@ -86,6 +93,8 @@ def train_denoiser(given: argparse.Namespace) -> None:
         decoder.write_tokens(tokenizer, texts, path, given.tokens, tokenizer.eos_token_id)
     torch.manual_seed(0)
     model = denoising.new_model(tokenizer, POSITIONS).to(device())
+    if given.start:
+        start_from(model, given.start)
     objective = denoising.DenoisingObjective(model, tokenizer, np.load(path, mmap_mode="r"), given.batch)
     loop.pretrain(objective, given.work / "denoiser.safetensors", given.steps, given.rate, given.minutes)
 
@@ -119,7 +128,6 @@ def main() -> None:
     teacher.add_argument("--teacher", type=Path, required=True, help="folder of a sentence encoder")
     learner = command("encoder", train_encoder, "pocket-bert: masked language modeling and distillation")
     learner.add_argument("--teacher", type=Path, required=True, help="folder of a sentence encoder")
-    learner.add_argument("--start", type=Path, help="folder of a model whose weights to start from")
     speaker = command("decoder", train_decoder, "pocket-gpt2: causal language modeling")
     speaker.add_argument("--tokens", type=int, default=9_000_000, help="tokens of prose, and as many structured ones")
     mender = command("denoiser", train_denoiser, "pocket-bart: restoring damaged text")
@@ -136,6 +144,7 @@ def main() -> None:
         made.add_argument("--steps", type=int, default=steps)
         made.add_argument("--rate", type=float, default=rate, help="the peak learning rate")
         made.add_argument("--batch", type=int, default=batch)
+        made.add_argument("--start", type=Path, help="folder of a model whose weights to start from")
         made.add_argument(
             "--minutes", type=float, default=math.inf, help="stop after so long; the same command continues"
         )

@@ -18,6 +18,7 @@ from peft_helpers.pretraining.tokenizers import END_OF_TEXT
 BLOCK = 128  # tokens a row in training
 HELD_OUT = 64  # blocks of each kind that only measure
 PASSAGE = 600  # characters a passage of prose has at most
+ATTENTION = "sdpa" if torch.cuda.is_available() else "eager"  # eager is the faster one for short rows on a CPU
 
 
 def write_tokens(tokenizer, texts: Iterator[str], out: Path, most: int, end: int) -> int:
@@ -49,16 +50,16 @@ def prepare(tokenizer, folder: Path, exclude: list[Path], work: Path, most: int,
 
 
 def new_model(tokenizer, positions: int = 256, width: int = 256, layers: int = 4):
-    """A GPT-2 of random weights, without dropout."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    """A GPT-2 of random weights, without dropout; GELU's tanh form is GPT-2's own, here as one fused operation."""
+    from transformers import AutoModelForCausalLM, GPT2Config
 
     end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=len(tokenizer), n_positions=positions, n_embd=width, n_layer=layers, n_head=width // 64,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=end, eos_token_id=end, pad_token_id=end,
-        )
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=positions, n_embd=width, n_layer=layers, n_head=width // 64,
+        activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=end, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
+    return AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
 
 
 class CausalObjective:

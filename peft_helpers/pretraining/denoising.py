@@ -6,6 +6,7 @@ each replaced by one `<mask>`. Structured text needs no damage: the list is the 
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from peft_helpers.pretraining import structure
+from peft_helpers.pretraining.decoder import ATTENTION
 
 BLOCK = 80  # tokens of prose a row
 HELD_OUT = 48  # rows of each kind that only measure
@@ -22,19 +24,18 @@ MASKED, SPAN = 0.3, 3.0  # share of the tokens that are hidden; mean length of a
 
 def new_model(tokenizer, positions: int = 256, width: int = 256, layers: int = 2):
     """A BART of random weights, without dropout: so many layers in the encoder and in the decoder."""
-    from transformers import BartConfig, BartForConditionalGeneration
+    from transformers import AutoModelForSeq2SeqLM, BartConfig
 
-    return BartForConditionalGeneration(
-        BartConfig(
-            vocab_size=len(tokenizer), max_position_embeddings=positions, d_model=width,
-            encoder_layers=layers, decoder_layers=layers, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width,
-            encoder_attention_heads=width // 64, decoder_attention_heads=width // 64,
-            dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
-            bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.eos_token_id,
-            forced_eos_token_id=tokenizer.eos_token_id,
-        )
+    config = BartConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=positions, d_model=width,
+        encoder_layers=layers, decoder_layers=layers, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width,
+        encoder_attention_heads=width // 64, decoder_attention_heads=width // 64,
+        dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
+        bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
+    return AutoModelForSeq2SeqLM.from_config(config, attn_implementation=ATTENTION)
 
 
 def infill(ids: np.ndarray, mask_id: int, draw: np.random.Generator) -> list[int]:
@@ -54,6 +55,12 @@ def infill(ids: np.ndarray, mask_id: int, draw: np.random.Generator) -> list[int
         elif i in starts:
             made.append(mask_id)
     return made
+
+
+def _padded(rows: list[list[int]], pad: int, step: int = 16) -> Tensor:
+    """(B, T) with T a multiple of `step`: few different shapes, for each of which a CPU keeps kernels and buffers."""
+    width = math.ceil(max(map(len, rows)) / step) * step
+    return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
 
 
 class DenoisingObjective:
@@ -90,10 +97,7 @@ class DenoisingObjective:
     def _loss(self, pairs: list[tuple[list[int], list[int]]]) -> Tensor:
         """Mean cross-entropy of the targets' tokens; pairs of (source, target) token numbers."""
         pad = self.tokenizer.pad_token_id
-        sources, targets = (
-            torch.nn.utils.rnn.pad_sequence([torch.tensor(pair[side]) for pair in pairs], True, pad).to(self.device)
-            for side in (0, 1)
-        )
+        sources, targets = (_padded([pair[side] for pair in pairs], pad).to(self.device) for side in (0, 1))
         started = targets.new_full((len(pairs), 1), self.model.config.decoder_start_token_id)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits = self.model(
