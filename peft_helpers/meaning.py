@@ -122,10 +122,16 @@ class SlotJudge:
             made[slot] = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, phrases)) + r")(?!\w)")
         return made
 
-    def said(self, slot: str, text: str) -> set[str]:
-        """The values of a worded slot that the text, in lower case, says."""
+    def said(self, slot: str, text: str, given: str | None = None) -> set[str]:
+        """The values of a worded slot that the text, in lower case, says.
+
+        A phrase that may stand for the given value ("cheap" for "less than £20") counts for that one only; otherwise
+        for the first value that has it.
+        """
+        values = self.wordings[slot]
+        order = [*([given] if given in values else []), *(value for value in values if value != given)]
         found = set(self._patterns[slot].findall(text))
-        return {value for value, phrases in self.wordings[slot].items() if phrases & found}
+        return {next(value for value in order if phrase in values[value]) for phrase in found}
 
     def judge(self, slots: Mapping[str, str], text: str) -> SlotErrors:
         """Compare a text with what was given."""
@@ -143,7 +149,7 @@ class SlotJudge:
                 missing.append(slot)
             rest = rest.replace(_bare(value), "#")  # a name's words say nothing of other slots
         for slot in self.wordings:
-            found = self.said(slot, rest)
+            found = self.said(slot, rest, slots.get(slot))
             if slot in slots and slots[slot] not in found:
                 missing.append(slot)
             added += [(slot, value) for value in sorted(found) if value != slots.get(slot)]

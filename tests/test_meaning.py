@@ -114,3 +114,25 @@ def test_the_data_card_publishes_what_the_template_reaches():
     figures = (generation_metrics.bleu(texts, references), generation_metrics.rouge_l(texts, references), rate)
     told = " | ".join(f"{100 * figure:.1f}" for figure in figures)
     assert f"| template (`meaning.recite`) | {told} |" in (FOLDER / "README.md").read_text()
+
+
+def test_e2e_notation_is_read():
+    text = "name[The Eagle], eatType[coffee shop], near[Burger King]"
+    assert meaning.parse_e2e(text) == {"name": "The Eagle", "eatType": "coffee shop", "near": "Burger King"}
+    rows = [{"mr": "name[A]", "ref": "A."}, {"mr": "name[B]", "ref": "B."}, {"mr": "name[A]", "ref": "It is A."}]
+    assert meaning.group_e2e(rows)[0] == {"meaning": {"name": "A"}, "references": ["A.", "It is A."]}
+    for broken in ("", "name The Eagle", "name[The Eagle", "name[A] B[c"):
+        with pytest.raises(ValueError, match="is no list like"):
+            meaning.parse_e2e(broken)
+
+
+def test_a_phrase_for_a_vague_and_an_exact_value_counts_as_the_one_asked_for():
+    judge = meaning.SlotJudge(meaning.read_wordings(tasks.POCKET / "e2e"))
+    text = "Elm is a cheap pub by the river, not family-friendly."
+    for price in ("cheap", "less than £20"):
+        slots = {"name": "Elm", "eatType": "pub", "priceRange": price, "area": "riverside", "familyFriendly": "no"}
+        assert judge.judge(slots, text).count == 0, price
+    slots["priceRange"] = "more than £30"
+    assert judge.judge(slots, text).missing == ("priceRange",)
+    del slots["priceRange"]
+    assert judge.judge(slots, text).added == (("priceRange", "cheap"),)
