@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from peft_helpers import storage
 from peft_helpers.pretraining import corpora, decoder, denoising, encoder, loop, ngram, shipping, structure, tokenizers
 
 VOCABULARY, LONGEST = 8192, 128  # of pocket-bert
@@ -77,6 +78,8 @@ def train_decoder(given: argparse.Namespace) -> None:
         start_from(model, given.start)
     prose, structured = (np.load(given.work / f"{name}.npy", mmap_mode="r") for name in ("prose", "structured"))
     objective = decoder.CausalObjective(model, prose, structured, given.batch)
+    if given.start:
+        objective.settings["started_from"] = given.start.name
     loop.pretrain(objective, given.work / "decoder.safetensors", given.steps, given.rate, given.minutes)
 
 
@@ -153,6 +156,13 @@ def main() -> None:
     ship.add_argument("--out", type=Path, required=True, help="the model's folder; its name is the model's")
     ship.add_argument("--note", default="", help="a sentence for the model card")
     ship.add_argument("--counted", type=int, default=10**9, help="tokens that the 4-gram baseline counts at most")
+    writer = commands.add_parser(
+        "continuations", help="write a page of twenty texts by a shipped decoder into its folder"
+    )
+    writer.add_argument("--out", type=Path, required=True, help="the model's folder")
+    writer.set_defaults(
+        run=lambda given: storage.write_text(given.out / "CONTINUATIONS.md", shipping.continuations(given.out))
+    )
     page = commands.add_parser("page", help="write the page of loss curves beside the shipped models")
     page.set_defaults(run=lambda given: shipping.page(sorted(p.parent for p in MODELS.glob("*/training.json")), MODELS))
     given = parser.parse_args()

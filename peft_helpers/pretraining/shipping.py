@@ -82,6 +82,55 @@ def probe(model: nn.Module, tokenizer: Any) -> list[float]:
     return [round(value, 3) for value in logits[0, -1, 100:108].tolist()]
 
 
+# ---------------------------------------------------------------- what a decoder writes
+
+OPENINGS = (
+    "The old house at the end of the lane", "She opened the letter and", "In the spring of that year, the river",
+    "The city lies on the coast and is known for", "I would like to book a table", "He was born in a small village",
+    "The film is about a young man who", "What I like about this camera is", "At last the door opened, and",
+    "The species is found in", "Can you tell me what time", "The first thing that she noticed was",
+    "After the war, the company", "It was a cold morning, and the",
+)  # fmt: skip
+LISTS = (
+    "name: Ember Hall | type: museum | topic: clocks | since: 1911 =>",
+    "name: The Copper Lantern | kind: hotel | rooms: 24 | near: Fenwick Bridge =>",
+    "name: Tobias Marlow | job: painter | city: Durran =>",
+    "name: Pell River | country: Averia | length: 310 km =>",
+    "name: Dot | kind: cat | age: 4 years | temper: lazy =>",
+    "name: Vex 12 | type: phone | color: green | price: less than $200 =>",
+)
+
+
+@torch.no_grad()
+def continuations(folder: Path, tokens: int = 40, seed: int = 0) -> str:
+    """A page of twenty texts that a shipped decoder writes: openings sampled on, lists put into words greedily."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = []
+    for opening in (*OPENINGS, *LISTS):
+        torch.manual_seed(seed)
+        ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(opening, add_special_tokens=False)["input_ids"]]])
+        how = {"do_sample": True, "temperature": 0.7, "top_p": 0.9} if opening in OPENINGS else {"do_sample": False}
+        made = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, **how,
+            pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+        text = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+        text = text if opening in OPENINGS else text.split("\n")[0]  # lists come in series: the answer is one line
+        rows.append(f"- **{opening}** {' '.join(text.split())}")
+    told = "\n".join(rows)
+    return f"""# Twenty continuations by {folder.name}
+
+Nobody chose among them. Openings are in bold; prose is sampled (seed {seed}, temperature 0.7, top-p 0.9, {tokens}
+tokens, cut there), the answer to a list is the likeliest token at each step, up to the end of the line. Made by
+`python -m peft_helpers.pretraining continuations --out {folder.name}`.
+
+{told}
+"""
+
+
 # ---------------------------------------------------------------- model cards
 
 HOW = {
