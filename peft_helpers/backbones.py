@@ -41,6 +41,7 @@ class Backbone:
 REGISTRY = {
     "pocket-bert": Backbone(None),
     "pocket-gpt2": Backbone(None),
+    "pocket-bart": Backbone(None),
     "bert-base-uncased": Backbone("google-bert/bert-base-uncased"),
     "bert-large-uncased": Backbone("google-bert/bert-large-uncased"),
     "roberta-base": Backbone("FacebookAI/roberta-base"),

@@ -10,6 +10,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForPreTraining,
@@ -22,6 +23,7 @@ FOLDER = backbones.POCKET / "pocket-bert"
 PLAIN = {
     "pocket-bert": (AutoModelForMaskedLM, "bert", 4),
     "pocket-gpt2": (AutoModelForCausalLM, "gpt2", 4),
+    "pocket-bart": (AutoModelForSeq2SeqLM, "bart", 4),
 }
 SUMS = backbones.POCKET.parent / "SHA256SUMS"
 
@@ -91,8 +93,9 @@ def test_structured_text_costs_what_the_card_says():
     assert loss == pytest.approx(told, rel=0.15)
 
 
-def test_byte_level_round_trip():
-    tokenizer = AutoTokenizer.from_pretrained(backbones.POCKET / "pocket-gpt2")
+@pytest.mark.parametrize("name", ["pocket-gpt2", "pocket-bart"])
+def test_byte_level_round_trip(name):
+    tokenizer = AutoTokenizer.from_pretrained(backbones.POCKET / name)
     assert len(tokenizer) == 4096
     for text in ("Osprey Ledge: 8 miles | dogs: no", "Zoé's “cat” – 3 €\n\ttabs", "  two  spaces "):
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
