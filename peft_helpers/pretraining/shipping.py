@@ -285,9 +285,12 @@ python -m peft_helpers.pretraining encoder   --teacher DIR --work WORK --minutes
 python -m peft_helpers.pretraining decoder   --corpora DIR --exclude FILE … --work WORK --minutes 60
 python -m peft_helpers.pretraining denoiser  --corpora DIR --exclude FILE … --work WORK --minutes 60
 python -m peft_helpers.pretraining export    --kind encoder --work WORK --out DIR
+python -m peft_helpers.pretraining continuations --out peft_helpers/pocket/models/pocket-gpt2
 python -m peft_helpers.pretraining page
 ```
 
-Each of the three trainings stops after `--minutes` and goes on when called again. A GPU is used if there is one.
+Each of the three trainings stops after `--minutes` and goes on when called again. A GPU is used if there is one, and
+`--compile` is for it: on one CPU core the decoder made 3,900 tokens a second with and without (eager attention and a
+fused GELU made it 4,650).
 """,
     )
