@@ -1,5 +1,7 @@
 """Tables of the real tasks: made from whatever records there are, baselines beside the runs they belong to."""
 
+import re
+
 import pytest
 
 from peft_helpers import real_results, records
@@ -7,7 +9,8 @@ from peft_helpers import real_results, records
 
 def record(task, method, seed, score, backbone="pocket-bert", labels=100):
     return records.Record(
-        id=f"{task}-{labels}-{backbone}-{method.replace(' ', '-')}-{seed}", task=task, split="test", labels=labels,
+        id=f"{task}-{labels}-{backbone}-{re.sub("[^A-Za-z0-9]+", "-", method)}-{seed}",
+        task=task, split="test", labels=labels,
         backbone=backbone, backbone_sha256=None, method=method, seed=seed, metric="accuracy", score=score,
         settings={
             "epochs": 2, "batch_size": 10, "learning_rate": 3e-4,

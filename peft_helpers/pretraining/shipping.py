@@ -247,6 +247,7 @@ teaching; do not build on its judgement.
 def page(folders: Sequence[Path], out: Path) -> None:
     """Write `out/README.md` and `out/loss_curves.png`: how the pocket models were made, with their curves."""
     from peft_helpers import plots
+    from peft_helpers.pretraining import reached
 
     histories = {folder.name: json.loads((folder / "training.json").read_text("utf-8")) for folder in folders}
     figure = plots.pretraining_curves({name: made["history"] for name, made in histories.items()})
@@ -273,6 +274,7 @@ Small Transformers ship with the course, so that every lesson runs without a net
 
 ![Loss by step for each pocket model, in training and on held-out text.](loss_curves.png)
 
+{reached.section()}
 ## Make them again
 
 With a folder of plain-text files (the model cards name them and their licenses), evaluation sets to keep out, and a
