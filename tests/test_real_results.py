@@ -8,8 +8,9 @@ from peft_helpers import real_results, records
 
 
 def record(task, method, seed, score, backbone="pocket-bert", labels=100):
+    plain = re.sub("[^A-Za-z0-9]+", "-", method)
     return records.Record(
-        id=f"{task}-{labels}-{backbone}-{re.sub("[^A-Za-z0-9]+", "-", method)}-{seed}",
+        id=f"{task}-{labels}-{backbone}-{plain}-{seed}",
         task=task, split="test", labels=labels,
         backbone=backbone, backbone_sha256=None, method=method, seed=seed, metric="accuracy", score=score,
         settings={
