@@ -182,6 +182,47 @@ def bias_parameters(width: int, layers: int, feed_forward: int, pooler: bool = T
     return layers * (7 * width + feed_forward) + width + pooler * width
 
 
+def bart_layer_norm_parameters(width: int, layers: int, decoder_layers: int | None = None) -> int:
+    """BART's layer norms, two an encoder layer, three a decoder layer, one on each side's embeddings: scale and shift.
+
+    2 D (2 Le + 3 Ld + 2). Arguments as in `bart_parameters`.
+    """
+    decoder_layers = layers if decoder_layers is None else decoder_layers
+    require_sizes(width=width, layers=layers, decoder_layers=decoder_layers)
+    return 2 * width * (2 * layers + 3 * decoder_layers + 2)
+
+
+def bart_bias_parameters(width: int, layers: int, feed_forward: int, decoder_layers: int | None = None) -> int:
+    """Every bias of BART, norms included: Le (7 D + I) + Ld (12 D + I) + 2 D; a decoder layer has cross-attention."""
+    decoder_layers = layers if decoder_layers is None else decoder_layers
+    require_sizes(width=width, layers=layers, feed_forward=feed_forward, decoder_layers=decoder_layers)
+    return layers * (7 * width + feed_forward) + decoder_layers * (12 * width + feed_forward) + 2 * width
+
+
+def projection_bias_parameters(width: int, layers: int, feed_forward: int, narrow: int = 5, wide: int = 1) -> int:
+    """Some projections' biases a layer, norms left out: L (5 D + I) for all of BERT's.
+
+    Args:
+        narrow: how many with D outputs: query, key, value, and the two projections back to D.
+        wide: how many with I outputs; BitFit's smaller variant, query and the way into the feed-forward block, has one
+            of each: L (D + I) (arXiv:2106.10199).
+    """
+    require_sizes(width=width, layers=layers, feed_forward=feed_forward)
+    return layers * (narrow * width + wide * feed_forward)
+
+
+def top_layers_parameters(width: int, layers: int, feed_forward: int, pooler: bool = False) -> int:
+    """The last k layers as they are, k times `layer_parameters`, and D² + D for a pooler; here `layers` is k."""
+    require_sizes(layers=layers)
+    return layers * layer_parameters(width, feed_forward) + pooler * (width**2 + width)
+
+
+def head_parameters(width: int, labels: int) -> int:
+    """A linear classifier of K labels on one vector, K D + K: what every method trains besides."""
+    require_sizes(width=width, labels=labels)
+    return labels * width + labels
+
+
 def lora_parameters(width: int, layers: int, rank: int, matrices: int = 2, magnitudes: bool = False) -> int:
     """A (r, D) and B (D, r) for some square matrices a layer: 2 D r each (arXiv:2106.09685, section 4.1).
 

@@ -3,9 +3,10 @@
     python -m peft_helpers.experiments --task sst2 --backbone minilm --method full --labels 2000 --rates 3e-5 1e-4 3e-4
     python -m peft_helpers.experiments --task trails --backbone pocket-gpt2 --method Houlsby --set bottleneck=16 …
 
-For each rate one run trains on four fifths of the labels and is judged on the last fifth; the best rate then trains on
-all of them, once a seed, and only those runs see the test split. All labels count as used. A finished run is on the
-disk at once, so an experiment that was stopped goes on where it was.
+For each rate a run trains on four fifths of the labels and is judged on the last fifth (with `--folds 3` three runs,
+each with another fifth: one fifth of few labels says little, and a rate that fails now and then shows only so); the
+best rate then trains on all of them, once a seed, and only those runs see the test split. All labels count as used. A
+finished run is on the disk at once, so an experiment that was stopped goes on where it was.
 
 A method is any of `methods.available()`, besides "full" (all weights of the pretrained network) and "scratch" (the same
 from random weights). For a generation task the rate is chosen by token accuracy, which needs no writing; the record's
@@ -62,13 +63,17 @@ def prepare(backbone: str, task: Task, method: str, options: Mapping[str, Any] |
     return model, tokenizer
 
 
-def tuning_task(task: Task, seed: int = 0) -> Task:
-    """The task with its train split in two: four fifths to learn from, and as dev the rest of it."""
+def tuning_task(task: Task, seed: int = 0, fold: int = 0) -> Task:
+    """The task with its train split in two: four fifths to learn from, and as dev the rest, one fifth a fold."""
     train = task.splits["train"]
     order = list(range(len(train)))
     random.Random(seed).shuffle(order)
     cut = len(order) // HELD_OUT
-    parts = {"train": train.select(sorted(order[cut:])), "dev": train.select(sorted(order[:cut]))}
+    held_out = order[fold * cut : (fold + 1) * cut]
+    parts = {
+        "train": train.select(sorted(set(order) - set(held_out))),
+        "dev": train.select(sorted(held_out)),
+    }
     return replace(task, splits=type(task.splits)(task.splits | parts))
 
 
@@ -80,27 +85,58 @@ def tune(
     settings: Settings,
     folder: Path,
     options: Mapping[str, Any] | None = None,
+    folds: int = 1,
 ) -> list[dict]:
-    """One run a learning rate on `tuning_task(task)`; the rows {"learning_rate", score, "loss"}, from disk where known.
+    """One run a learning rate and fold on `tuning_task(task)`; the rows {"learning_rate", "score", "loss"}, means.
 
-    The held-out score is the last epoch's, since the final runs also end with their last epoch.
+    The held-out score is the last epoch's, since the final runs also end with their last epoch. Runs that are on the
+    disk are not done again.
+
+    Raises:
+        ValueError: more folds than there are, or none.
     """
-    cut, rows = tuning_task(task), []
+    if not 1 <= folds <= HELD_OUT:
+        raise ValueError(f"folds must be 1 to {HELD_OUT}; got {folds}")
+    rows = []
     for rate in rates:
         chosen = replace(settings, learning_rate=rate, keep_best=False)
-        name = _digest(task.name, len(task.splits["train"]), backbone, label(method, options), asdict(chosen))
-        path = folder / "tuning" / f"{name}.rate"  # JSON, but no record
-        if not path.is_file():
-            model, tokenizer = prepare(backbone, cut, method, options, chosen.seed)
-            try:
-                done = training.fit(model, tokenizer, cut, chosen)
-                last = done.rows("dev")[-1]
-                row = {"learning_rate": rate, "score": last[done.metric], "loss": last["loss"]}
-            except FloatingPointError as error:  # a rate that diverges is a result too
-                row = {"learning_rate": rate, "score": -1.0, "loss": None, "diverged": str(error)}
-            storage.write_json(path, row)
-        rows.append(json.loads(path.read_text("utf-8")))
+        parts = [_held_out(task, backbone, method, chosen, folder, options, fold) for fold in range(folds)]
+        losses = [part["loss"] for part in parts]
+        rows.append(
+            {
+                "learning_rate": rate,
+                "score": sum(part["score"] for part in parts) / folds,
+                "loss": None if None in losses else sum(losses) / folds,
+            }
+            | ({"folds": [part["score"] for part in parts]} if folds > 1 else {})
+            | ({"diverged": next(part["diverged"] for part in parts if "diverged" in part)} if None in losses else {})
+        )
     return rows
+
+
+def _held_out(
+    task: Task,
+    backbone: str,
+    method: str,
+    chosen: Settings,
+    folder: Path,
+    options: Mapping[str, Any] | None,
+    fold: int,
+) -> dict[str, Any]:
+    """Score and loss on one held-out fifth, from disk where known."""
+    known_by = [task.name, len(task.splits["train"]), backbone, label(method, options), asdict(chosen)]
+    path = folder / "tuning" / f"{_digest(*known_by, *([fold] if fold else []))}.rate"  # JSON, but no record
+    if not path.is_file():
+        cut = tuning_task(task, fold=fold)
+        model, tokenizer = prepare(backbone, cut, method, options, chosen.seed)
+        try:
+            done = training.fit(model, tokenizer, cut, chosen)
+            last = done.rows("dev")[-1]
+            row = {"learning_rate": chosen.learning_rate, "score": last[done.metric], "loss": last["loss"]}
+        except FloatingPointError as error:  # a rate that diverges is a result too
+            row = {"learning_rate": chosen.learning_rate, "score": -1.0, "loss": None, "diverged": str(error)}
+        storage.write_json(path, row)
+    return json.loads(path.read_text("utf-8"))
 
 
 def best_rate(tuned: Sequence[dict]) -> dict:
@@ -119,6 +155,7 @@ def run(
     folder: Path,
     command: str = "",
     options: Mapping[str, Any] | None = None,
+    folds: int = 1,
 ) -> list[records.Record]:
     """Tune, train once a seed on all the labels, predict the test split, save a record each.
 
@@ -127,6 +164,7 @@ def run(
         rates: learning rates to try; tuning happens once, on the first seed's subset.
         settings: everything but learning rate and seed.
         options: the method's settings.
+        folds: fifths of the labels that each judge a rate.
 
     Raises:
         ValueError: unknown method or setting, or no rate.
@@ -135,7 +173,7 @@ def run(
     if not rates:
         raise ValueError("at least one learning rate is needed; got none")
     whole, made = tasks.load(task_name), []
-    tuned = tune(_subset(whole, labels, seeds[0]), backbone, method, rates, settings, folder, options)
+    tuned = tune(_subset(whole, labels, seeds[0]), backbone, method, rates, settings, folder, options, folds)
     best = best_rate(tuned)
     for seed in seeds:
         task = _subset(whole, labels, seed)
@@ -279,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="the method's settings")
     parser.add_argument("--labels", type=int, help="training examples to use; all by default")
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4])
+    parser.add_argument("--folds", type=int, default=1, help=f"fifths that judge each rate, 1 to {HELD_OUT}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
@@ -299,6 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.out,
             command,
             dict(map(_setting, given.set)),
+            given.folds,
         )
     else:
         made = [_baseline(given, seed, command) for seed in given.seeds]

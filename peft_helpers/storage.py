@@ -76,6 +76,23 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated or no safetensors file of ours.
     """
+    tensors, texts = read_any_tensors(path)
+    try:
+        return tensors, {key: json.loads(text) for key, text in texts.items()}
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is no safetensors file of this course: its metadata is not JSON ({error}). "
+            "One of huggingface/peft's is read by methods.from_peft"
+        ) from error
+
+
+def read_any_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read anybody's safetensors file: (tensors, metadata as it stands there).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated or no safetensors file.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -84,13 +101,12 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+            return tensors, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path} is truncated or not a safetensors file of this course ({error}). "
+            f"{path} is truncated or not a safetensors file ({error}). "
             "Delete it to start afresh, or restore it from a copy."
         ) from error
-    return tensors, metadata
 
 
 def sha256(path: str | Path) -> str:

@@ -5,6 +5,7 @@ Most of them would train, and give a score that is only slightly worse.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import conformance
@@ -14,9 +15,15 @@ from conformance import Case
 from torch import nn
 
 from peft_helpers import methods
+from peft_helpers.methods.attached import attachments
+from peft_helpers.methods.gates import Gate
 from peft_helpers.methods.houlsby import BottleneckAdapter, WithAdapter
+from peft_helpers.methods.ia3 import ScaledInput, ScaledOutput
 from peft_helpers.methods.lora import LoRALinear
+from peft_helpers.methods.said import ProjectedLinear
 from peft_helpers.methods.surgery import Wrapper, train, wrap
+from peft_helpers.methods.vera import SharedMatrices, VeRALinear
+from peft_helpers.methods.weight_change import matrix
 
 FACTS = {"family": "additive", "paper": "none: broken on purpose", "identity_at_init": True, "mergeable": True}
 BROKEN: dict[str, tuple[type, str]] = {}
@@ -187,6 +194,49 @@ class RandomMatrixNotSaved(Broken):
     wrapper = LoRAOnUnsavedRandomMatrix
 
 
+class UnseededMatrices(SharedMatrices):
+    def __init__(self, inputs, outputs, rank, seed, device):
+        super().__init__(inputs, outputs, rank, torch.randint(2**31, ()).item(), device)
+
+
+@broken("saves_and_loads", "answers otherwise")
+@dataclass(frozen=True)
+class RandomMatricesWithoutTheirSeed(methods.VeRA):
+    def inject(self, anatomy):
+        shared = UnseededMatrices(32, 32, self.rank, self.seed, torch.device("cpu"))
+        wrap(anatomy, anatomy.sites(self.targets), lambda base, site: VeRALinear(base, site, shared, self.start))
+
+
+class IA3WithoutItsBias(ScaledOutput):
+    @torch.no_grad()
+    def merge(self):
+        matrix(self.innermost, self.third).mul_(self.scale[:, None])  # l (W x + b) has l b, too
+
+
+@broken("merges", "merged: logits differ")
+@dataclass(frozen=True)
+class MergeThatForgetsTheBias(methods.IA3):
+    def inject(self, anatomy):
+        wrap(anatomy, anatomy.sites(("key", "value")), IA3WithoutItsBias)
+        wrap(anatomy, anatomy.sites(self.feed_forward), ScaledInput)
+
+
+@broken("learns_and_leaves_the_rest", "no gradient reaches .*layer_scale")
+@dataclass(frozen=True)
+class ProjectionThatForgetsItsLayers(methods.SAID):
+    """lambda is counted, saved, and never used."""
+
+    def inject(self, anatomy):
+        super().inject(anatomy)
+        for module in anatomy.model.modules():
+            if isinstance(module, ProjectedLinear):
+                module.delta = functools.partial(_without_lambda, module)
+
+
+def _without_lambda(layer):
+    return ProjectedLinear.delta(layer) / layer.vector.layer_scale[layer.layer]
+
+
 class LoRAWithDriftingMerge(LoRALinear):
     @torch.no_grad()
     def merge(self):
@@ -242,6 +292,26 @@ class AdapterThatReadsPadding(methods.Pfeiffer):
     def inject(self, anatomy):
         sites = anatomy.sites(self.sites)
         wrap(anatomy, sites, lambda base, site: MixingAdapter(base, BottleneckAdapter(anatomy.width, self.bottleneck)))
+
+
+class MeanGate(Gate):
+    def after(self, host, given, named, output):
+        return super().after(host, (given[0].mean(1, keepdim=True),), named, output)  # the paper's, over padding too
+
+
+@broken("padding_changes_nothing", "without its padding", identity_at_init=False, mergeable=False)
+@dataclass(frozen=True)
+class GateThatReadsPadding(methods.UniPELT):
+    length: int = 3
+    hidden: int | None = None
+
+    def inject(self, anatomy):
+        super().inject(anatomy)
+        for one in attachments(anatomy.model):
+            if isinstance(one.guest, Gate):
+                one.guest.__class__ = MeanGate
+                one.on = False
+                one.on = True  # with the other class's hook
 
 
 class LoRAThatSharesOnCopy(LoRALinear):

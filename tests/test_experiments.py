@@ -123,3 +123,14 @@ def test_settings_from_the_command_line():
     assert read == {"rank": 4, "targets": ["query"], "where": "top"}
     with pytest.raises(ValueError, match="KEY=VALUE"):
         experiments._setting("rank")
+
+
+def test_folds_judge_a_rate_by_several_fifths(here):
+    task = tasks.load("warmth").subset(40)
+    fifths = [list(experiments.tuning_task(task, fold=fold).splits["dev"]["text"]) for fold in range(5)]
+    assert sorted(text for fifth in fifths for text in fifth) == sorted(task.splits["train"]["text"])
+    made = run(here, seeds=[0], folds=2)[0]
+    for row in made.settings["tuned_rates"]:
+        assert len(row["folds"]) == 2 and row["score"] == pytest.approx(sum(row["folds"]) / 2)
+    with pytest.raises(ValueError, match="folds must be 1 to 5"):
+        run(here, seeds=[0], folds=6)

@@ -35,9 +35,13 @@ def saved(tmp_path):
 
 
 def test_registry():
-    assert len(methods.available()) == 9
-    assert methods.available("reparametrization") == ["LoRA"]
-    assert set(methods.available("additive")) == {"Houlsby", "Pfeiffer", "ParallelAdapter"}
+    families = {family: set(methods.available(family)) for family in methods.FAMILIES}
+    assert set().union(*families.values()) == set(methods.available()) and len(methods.available()) == 25
+    assert families["reparametrization"] == {"LoRA", "DoRA", "VeRA", "KronA", "SAID", "AdaLoRA"}
+    assert families["hybrid"] == {"Compose", "Compacter", "MAM", "UniPELT", "S4"}
+    prompts = {"PrefixTuning", "PromptTuning", "PTuning"}
+    assert families["additive"] == {"Houlsby", "Pfeiffer", "ParallelAdapter", "IA3"} | prompts
+    assert families["selective"] == {"BitFit", "LayerNormTuning", "TopLayers", "MagnitudeMask", "FishMask"}
     assert methods.make("LoRA", rank=4, targets=["query"]) == methods.LoRA(rank=4, targets=("query",))
     for name, cls in methods.REGISTRY.items():
         assert cls.__name__ == name and cls.card.family in methods.FAMILIES

@@ -61,6 +61,11 @@ class Method(ABC):
         """How many parameters the method trains, from a closed formula, without the task head."""
 
     @property
+    def positions(self) -> int:
+        """How many of the model's positions the method takes from the text: a prompt before it takes its length."""
+        return 0
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """The names of the projections whose outputs the method changes by new modules; none for selective methods."""
         return ()
@@ -70,6 +75,10 @@ class Method(ABC):
         from peft_helpers.methods import surgery
 
         return surgery.trained_tensors(model) | surgery.own_buffers(model)
+
+    def as_stored(self) -> Method:
+        """The method that a checkpoint puts back: this one, or without what only training needs (a prefix's MLP)."""
+        return self
 
     def settings(self) -> dict[str, Any]:
         return asdict(self)

@@ -36,13 +36,19 @@ class BitFit(Method):
             ValueError: the backbone has no biases (Llama, T5), or a target has none of its own.
         """
         everything = self.targets is None
-        parts = [anatomy.model.base_model] if everything else [site.module for site in self._targets(anatomy)]
-        named = [item for part in parts for item in part.named_parameters()]
+        named = [item for site in self._parts(anatomy) for item in site.module.named_parameters()]
         biases = [parameter for name, parameter in named if name.rpartition(".")[2] == "bias"]
         if not biases:
             where = "anywhere" if everything else f"in {', '.join(self.targets)}"
             raise ValueError(f"BitFit trains biases, and this {anatomy.architecture} has no biases {where}")
         return biases
+
+    def _parts(self, anatomy: Anatomy) -> list[Site]:
+        """What has the biases: the targets, or projections, norms and pooler."""
+        if self.targets is not None:
+            return self._targets(anatomy)
+        projections = [site for layer in anatomy.layers for site in layer.sites.values()]
+        return [*projections, *anatomy.layer_norms(), *([anatomy.pooler] if anatomy.pooler else [])]
 
     def _targets(self, anatomy: Anatomy) -> list[Site]:
         sites = anatomy.sites(self.targets)

@@ -47,16 +47,20 @@ def save(model: nn.Module, folder: str | Path) -> Path:
         OSError: whatever the disk answers.
     """
     method, folder = verbs.carried(model).method, Path(folder)
-    header = {
-        "method": type(method).__name__,
-        "settings": method.settings(),
-        "backbone": {"name": _name(model), "sha256": backbone_hash(model)},
-        "labels": getattr(model.config, "id2label", None),
-        "problem_type": getattr(model.config, "problem_type", None),
-    }
+    kept = method.as_stored()
+    header = {"method": type(kept).__name__, "settings": kept.settings()} | provenance(model)
     storage.write_tensors(folder / TENSORS, method.stored(model), header)
     storage.write_json(folder / HEADER, header)
     return folder
+
+
+def provenance(model: nn.Module) -> dict[str, Any]:
+    """What a file says of the model that its tensors belong to: the backbone, and the labels that the head knows."""
+    return {
+        "backbone": {"name": backbone_name(model), "sha256": backbone_hash(model)},
+        "labels": getattr(model.config, "id2label", None),
+        "problem_type": getattr(model.config, "problem_type", None),
+    }
 
 
 def load(model: nn.Module, folder: str | Path) -> nn.Module:
@@ -102,13 +106,39 @@ def _load(model: nn.Module, folder: Path, new_head: bool, known_hash: str | None
     path = folder / TENSORS
     tensors, header = storage.read_tensors(path)
     method = _method(path, header)
+    check_backbone(path, header["backbone"], model, known_hash)
+    return place(model, method, tensors, header, path, new_head)
+
+
+def check_backbone(path: Path, saved: dict[str, str], model: nn.Module, known_hash: str | None = None) -> None:
+    """Refuse a model whose base is not, to the bit, the one that the file was trained on."""
     here = known_hash or backbone_hash(model)
-    saved = header["backbone"]
     if saved["sha256"] != here:
         raise ValueError(
             f"{path} was trained on another backbone: {saved['name']} with hash {saved['sha256'][:12]}…, and this is "
-            f"{_name(model)} with hash {here[:12]}…. Load the backbone it was trained on, in the same precision"
+            f"{backbone_name(model)} with hash {here[:12]}…. Load the backbone it was trained on, in the same precision"
         )
+
+
+def place(
+    model: nn.Module,
+    method: base.Method,
+    tensors: dict[str, Tensor],
+    header: dict[str, Any],
+    path: Path,
+    new_head: bool = False,
+) -> nn.Module:
+    """Apply a method and give it these tensors: all of them fit, or nothing is changed.
+
+    Args:
+        tensors: by the names that `method.stored` has.
+        header: with "labels" and "problem_type", if they are known.
+        path: where the tensors come from, for messages.
+        new_head: a head with another number of outputs takes the place of the model's.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected or of another shape, or the method does not fit the model.
+    """
     verbs.apply(model, method)
     try:
         if new_head:
@@ -116,8 +146,8 @@ def _load(model: nn.Module, folder: Path, new_head: bool, known_hash: str | None
         targets = method.stored(model)
         _compare(path, method, tensors, targets)
         with torch.no_grad():
-            for name, tensor in tensors.items():
-                targets[name].copy_(tensor)
+            for key, tensor in tensors.items():
+                targets[key].copy_(tensor)
         _take_labels(model, header)
     except BaseException:
         verbs.remove(model)
@@ -130,7 +160,7 @@ def _method(path: Path, header: dict[str, Any]) -> base.Method:
         raise ValueError(f"{path} is no saved method: its header has {', '.join(sorted(header)) or 'nothing'}")
     try:
         return base.make(header["method"], **header["settings"])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a setting of another type, from another version
         raise ValueError(f"{path} can't be loaded: {error}") from error
 
 
@@ -182,5 +212,6 @@ def _take_labels(model: nn.Module, header: dict[str, Any]) -> None:
         swap(model, "num_labels", len(labels))
 
 
-def _name(model: nn.Module) -> str:
+def backbone_name(model: nn.Module) -> str:
+    """What a backbone is called: its registered name, else what transformers calls it."""
     return getattr(model, "name", None) or getattr(model.config, "name_or_path", "") or type(model.base_model).__name__

@@ -148,7 +148,8 @@ def wrap(anatomy: Anatomy, sites: Iterable[Site], make: Callable[[nn.Module, Sit
     for site in sites:
         above, _, name = site.path.rpartition(".")
         owner = anatomy.model.get_submodule(above)
-        layer = next((i for i, one in enumerate(anatomy.layers) if site in (*one.sites.values(), *one.norms)), None)
+        layers = adaptation.anatomy.layers  # all of them, though a part of a hybrid may see some only
+        layer = next((i for i, one in enumerate(layers) if site in (*one.sites.values(), *one.norms)), None)
         wrapper = make(getattr(owner, name), site)
         adaptation.swap(owner, name, wrapper, layer)  # moves the wrapper to the base's device
         made.append(wrapper)
@@ -189,16 +190,17 @@ def trained_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def own_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """The persistent buffers of wrappers (an index, a fixed random matrix), without those of the modules they wrap."""
+    """The persistent buffers of wrappers (an index, a fixed random matrix), without those of the modules they wrap.
+
+    What several wrappers share is in it once, like a shared parameter in `named_parameters`.
+    """
     found = {}
     for path, module in model.named_modules():
         if isinstance(module, Wrapper):
             kept = module.state_dict().keys()
-            found |= {
-                f"{path}.{name}": buffer
-                for name, buffer in module.named_buffers()
-                if name in kept and not name.startswith("base.")
-            }
+            for name, buffer in module.named_buffers():
+                if name in kept and not name.startswith("base.") and id(buffer) not in map(id, found.values()):
+                    found[f"{path}.{name}"] = buffer
     return found
 
 

@@ -120,9 +120,11 @@ def merge(model: nn.Module) -> nn.Module:
     if not adaptation.method.card.mergeable:
         raise ValueError(f"{adaptation.method} can't be merged: what it computes is no change of a weight matrix")
     flags = {id(p) for p in adaptation.trainable_before}
+    wrappers = [swap.after for swap in adaptation.swaps if isinstance(swap.after, Wrapper)]
+    for wrapper in sorted(wrappers, key=lambda one: not isinstance(one, surgery.Rounded)):
+        wrapper.merge()  # trained weights first, then what stands around them, from the inside out
     for swap in reversed(adaptation.swaps):
         if isinstance(swap.after, Wrapper):
-            swap.after.merge()
             swap.undo()
         elif isinstance(swap.after, nn.Parameter):
             swap.after.requires_grad_(id(swap.before) in flags)
