@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 LAB_ARGS ?=
 TEST_ARGS ?=
+# Tests run in two processes of one thread each, a file or a notebook in one of them.
+WORKERS ?= 2
 # A further index for torch; on Linux without a GPU, PyTorch's index of CPU builds (its address: pytorch.org) saves 2 GB:
 #   make lab TORCH_INDEX=<address>
 TORCH_INDEX ?=
@@ -21,7 +23,7 @@ help:
 	@echo "make lint        Ruff over code and notebooks;  make lint FIX=1  mends what it can"
 	@echo "make notebooks   run the lessons and store their outputs;  NAMES='01 05'  for some of them"
 	@echo "make links       write pyproject's repository address into badges, install lines and the README's map"
-	@echo "variables        LAB_ARGS='--no-browser --port 8899'   TEST_ARGS='-x -k losses'   PYTHON=python3.12   TORCH_INDEX=<url>"
+	@echo "variables        LAB_ARGS='--no-browser --port 8899'   TEST_ARGS='-x -k losses'   WORKERS=4   PYTHON=python3.12   TORCH_INDEX=<url>"
 
 # The stamp is younger than what it was made from: a second call starts at once.
 # torch comes first and alone, so that TORCH_INDEX chooses its build; what is already there in the pinned version stays.
@@ -54,7 +56,7 @@ endif
 	@$(PY) -m ruff format --check .
 
 test: lint
-	@$(PY) -m pytest $(TEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
 notebooks: $(READY)
 	@$(PY) -m peft_helpers.editions refresh $(NAMES)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "accounting", "augmentation", "autograd", "backbones", "baselines", "checks", "descent_runs", "editions",
-    "encoder", "evaluation", "experiments", "fitting_runs", "hub", "lesson", "lesson_figures", "live",
-    "loss_runs", "losses", "methods", "metrics", "objectives", "optimizer_comparison", "optimizer_runs", "optimizers",
-    "plots", "precision", "pretraining", "probing", "processes", "profiles", "pruning", "pruning_runs",
-    "rate_range", "rate_sweep", "records", "schedule_sweep", "schedules", "small_network", "statistics",
-    "storage", "subwords", "tasks", "training", "widgets",
+    "accounting", "adapter_records", "adapter_runs", "augmentation", "autograd", "backbones", "baselines", "checks",
+    "decoder", "decoder_runs", "decoding", "descent_runs", "editions", "encoder", "evaluation", "experiments",
+    "fitting_runs", "generation", "hub", "lesson", "lesson_figures", "live", "loss_runs", "losses", "meaning",
+    "methods", "metrics", "objectives", "optimizer_comparison", "optimizer_runs", "optimizers", "overlap", "plots",
+    "precision", "pretraining", "probing", "processes", "profiles", "pruning", "pruning_runs", "rate_range",
+    "rate_sweep", "records", "schedule_sweep", "schedules", "small_network", "statistics", "storage", "subwords",
+    "tasks", "training", "widgets",
 )  # fmt: skip
 _FROM_PROFILES = ("Profile", "setup")
 

@@ -17,6 +17,9 @@ class Profile:
         similarity: the sentence similarity (regression) task's name.
         device: where training runs: "cuda", "mps" or "cpu".
         seed: the seed that `setup` has set.
+        decoder: the backbone that writes on from its prompt.
+        encoder_decoder: the backbone that reads a source and writes a target.
+        writing: the data-to-text (generation) task's name.
     """
 
     name: str
@@ -25,6 +28,9 @@ class Profile:
     similarity: str
     device: str = "cpu"
     seed: int = 0
+    decoder: str = "pocket-gpt2"
+    encoder_decoder: str = "pocket-bart"
+    writing: str = "trails"
 
     @property
     def is_pocket(self) -> bool:
@@ -37,7 +43,14 @@ class Profile:
 
 PROFILES = {
     "pocket": Profile("pocket", encoder="pocket-bert", sentiment="sentiment", similarity="similarity"),
-    "full": Profile("full", encoder="bert-base-uncased", sentiment="sst2", similarity="stsb"),
+    "full": Profile(
+        "full",
+        encoder="bert-base-uncased",
+        sentiment="sst2",
+        similarity="stsb",
+        decoder="gpt2",
+        encoder_decoder="bart-base",
+    ),
 }
 
 

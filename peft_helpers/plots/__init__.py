@@ -7,7 +7,9 @@ how the pocket models were made. `show(figure)` puts one into a notebook.
 
 from __future__ import annotations
 
+from peft_helpers.plots.adapters import adapter_placement, forgetting, initialization_scales, size_against_score
 from peft_helpers.plots.costs import gradient_range, memory_bars, storage_by_tasks
+from peft_helpers.plots.decoding import cross_attention, loss_and_writing
 from peft_helpers.plots.encoder import anatomy, attention_maps, parameter_shares
 from peft_helpers.plots.losses import loss_and_gradient, probability_bars
 from peft_helpers.plots.optimization import (
@@ -25,15 +27,20 @@ __all__ = [
     "COLORS",
     "LINES",
     "STYLE",
+    "adapter_placement",
     "anatomy",
     "attention_maps",
     "broken_runs",
     "compare",
+    "cross_attention",
     "fitting",
+    "forgetting",
     "gradient_range",
+    "initialization_scales",
     "label_efficiency",
     "learning_rate_sweep",
     "loss_and_gradient",
+    "loss_and_writing",
     "loss_landscape_path",
     "memory_bars",
     "one_dimensional_descent",
@@ -46,6 +53,7 @@ __all__ = [
     "schedule_shapes",
     "seed_spread",
     "show",
+    "size_against_score",
     "stability_region",
     "step_sizes",
     "stopped_runs",

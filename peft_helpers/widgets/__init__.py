@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from peft_helpers.widgets.adapters import size_explorer, span_explorer
 from peft_helpers.widgets.curves import curve_explorer
 from peft_helpers.widgets.descent import descent_explorer
 from peft_helpers.widgets.explorer import Explorer
@@ -16,6 +17,7 @@ from peft_helpers.widgets.loss import loss_explorer
 from peft_helpers.widgets.masking import mask_explorer
 from peft_helpers.widgets.optimizer import optimizer_explorer
 from peft_helpers.widgets.pruning import pruning_explorer
+from peft_helpers.widgets.sampling import sampling_explorer
 from peft_helpers.widgets.schedules import schedule_explorer
 
 __all__ = [
@@ -26,7 +28,10 @@ __all__ = [
     "mask_explorer",
     "optimizer_explorer",
     "pruning_explorer",
+    "sampling_explorer",
     "schedule_explorer",
+    "size_explorer",
+    "span_explorer",
     "static",
 ]
 
