@@ -266,3 +266,30 @@ def test_the_denoiser_learns_and_exports(tmp_path, monkeypatch):
 def test_an_unknown_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match="encoder, decoder, denoiser"):
         shipping.export("transducer", tmp_path, tmp_path)
+
+
+def test_a_repeat_counts_only_where_it_can_be_foretold():
+    draw = np.random.default_rng(3)
+    row, length = decoder.repeat(draw, np.arange(5, 50))
+    assert len(row) == decoder.BLOCK + 1 and decoder.SHORTEST <= length <= decoder.LONGEST
+    assert (row[length:] == row[:-length]).all() and row.min() >= 5
+    model = tiny_decoder()
+    texts = np.random.default_rng(0).integers(0, 60, 40_000).astype(np.uint16)
+    objective = decoder.CausalObjective(model, texts, texts, batch=6)
+    assert (objective.half, objective.repeats) == (2, 2)
+    rows, firsts = objective._repeats(np.random.default_rng(1), 3)
+    for row, first in zip(rows, firsts, strict=True):
+        length = 1 + int(first.sum())
+        assert (row[length:] == row[:-length]).all() and 0 not in row
+    assert {"prose", "structured", "repeats"} == objective.loss(0)[1].keys() == objective.measure().keys()
+    with pytest.raises(ValueError, match="3 rows or more"):
+        decoder.CausalObjective(model, texts, texts, batch=2)
+
+
+def tiny_decoder():
+    import transformers
+
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=60, n_positions=160, n_embd=16, n_layer=1, n_head=2)
+    )

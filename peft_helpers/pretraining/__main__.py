@@ -79,7 +79,7 @@ def train_decoder(given: argparse.Namespace) -> None:
     if given.start:
         start_from(model, given.start)
     prose, structured = (np.load(given.work / f"{name}.npy", mmap_mode="r") for name in ("prose", "structured"))
-    objective = decoder.CausalObjective(model, prose, structured, given.batch)
+    objective = decoder.CausalObjective(model, prose, structured, given.batch, end=tokenizer.eos_token_id)
     if given.start:
         objective.settings["started_from"] = given.start.name
     if given.compile:

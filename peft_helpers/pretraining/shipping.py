@@ -154,6 +154,8 @@ were replaced by `<mask>` (30 % of the tokens), and putting lists of attributes 
 `peft_helpers/pretraining/structure.py`; they know no restaurants and no hiking trails, so that the course's generation
 tasks are new to the model.""",
 }
+REPEATS = """
+{repeats} of the {batch} rows of a batch are repeats instead: random tokens, said again and again; they teach to copy."""
 SHAPE = {
     "encoder": "A small BERT encoder: {parameters} parameters with its pretraining heads, 4 layers × 256, 4 heads, an "
     "uncased\nWordPiece vocabulary of 8,192, at most 128 positions.",
@@ -169,6 +171,7 @@ FIGURES = {
     "pairs": "twice the divergence from the teacher's pair probability (nats)",
     "prose": "loss on prose (nats a token)",
     "structured": "loss on structured text (nats a token)",
+    "repeats": "loss on random tokens said again (nats a token)",
 }
 
 
@@ -181,6 +184,7 @@ def held_out(made: dict[str, Any]) -> dict[str, float]:
 def card(made: dict[str, Any], name: str) -> str:
     """The model card, from what `export` knows about the making."""
     settings, kind = made["settings"], made["kind"]
+    repeats = REPEATS.format(**settings) if settings.get("repeats") else ""
     if kind == "encoder":
         told = f"{settings['sentences']:,} sentences and {settings['pairs']:,} pairs at hand"
         amount = f"batches of {settings['batch']} sentences (every fourth of half as many pairs), {told}"
@@ -214,7 +218,7 @@ moment, trains on two CPU cores, and knows enough English that fine-tuning it be
 
 ## How it was made
 
-{HOW[kind]}
+{HOW[kind]}{repeats}
 - **Steps:** {made["steps_done"]:,} with {amount}.
 - **Settings:** AdamW, peak rate {rate} after {warmup} of warm-up, linear decay to 0, bf16 autocast,
   seed {settings["seed"]}, no dropout.
