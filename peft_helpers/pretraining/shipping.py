@@ -155,7 +155,8 @@ were replaced by `<mask>` (30 % of the tokens), and putting lists of attributes 
 tasks are new to the model.""",
 }
 REPEATS = """
-{repeats} of the {batch} rows of a batch are repeats instead: random tokens, said again and again; they teach to copy."""
+Of the {batch} rows of a batch, {repeats} are repeats instead: random tokens, said again and
+again, which teach copying."""
 SHAPE = {
     "encoder": "A small BERT encoder: {parameters} parameters with its pretraining heads, 4 layers × 256, 4 heads, an "
     "uncased\nWordPiece vocabulary of 8,192, at most 128 positions.",
