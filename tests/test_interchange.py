@@ -70,7 +70,7 @@ def lora_config(kind, targets, **more):
 # ---------------------------------------------------------------- ours to theirs, and back
 
 
-@pytest.mark.parametrize(("kind", "targets"), ALL + ONE + SOME, ids=str)
+@pytest.mark.parametrize(("kind", "targets"), ALL + ONE + SOME, ids=tiny.called)
 def test_peft_answers_as_we_do_and_so_do_we_again(kind, targets, tmp_path):
     method = methods.LoRA(rank=3, alpha=6.0, targets=targets)  # times 2 is exact, so only the sums may round
     model = trained(Case(method, kind))
@@ -166,7 +166,7 @@ def test_a_bfloat16_model_goes_both_ways(tmp_path):
         ("bart", ["q_proj", "v_proj", "fc1"]),
         ("llama", ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
     ],
-    ids=str,
+    ids=tiny.called,
 )
 def test_we_answer_as_peft_does(kind, targets, tmp_path):
     wanted = theirs(kind, tmp_path, lora_config(kind, targets, r=2, lora_alpha=4))

@@ -6,6 +6,7 @@ import re
 
 import peft
 import pytest
+import tiny
 import torch
 from conformance import Case, assert_same, backbone, logits, state, trained
 from safetensors.torch import load_file, save_file
@@ -35,7 +36,7 @@ THERE = [
 ]
 
 
-@pytest.mark.parametrize(("method", "kind"), THERE, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("method", "kind"), THERE, ids=tiny.called)
 def test_there_and_back(method, kind, tmp_path):
     model = trained(Case(method, kind))
     folder = methods.to_peft(model, tmp_path / "peft")
@@ -58,7 +59,7 @@ THEIRS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "config", "method"), THEIRS, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("kind", "config", "method"), THEIRS, ids=tiny.called)
 def test_from_peft(kind, config, method, tmp_path):
     """Their defaults: (IA)³ on BERT's attention output too, as an input that is scaled; on GPT-2's whole c_attn."""
     answers = theirs(kind, tmp_path / "theirs", config)
@@ -125,7 +126,7 @@ DAMAGE = [
 ]
 
 
-@pytest.mark.parametrize(("method", "kind", "damage", "says"), DAMAGE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("method", "kind", "damage", "says"), DAMAGE, ids=tiny.called)
 def test_damaged_folders_are_refused(method, kind, damage, says, tmp_path):
     folder = methods.to_peft(trained(Case(method, kind)), tmp_path / "peft")
     change(folder, damage)

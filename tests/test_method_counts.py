@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from transformers import (
     BartConfig,
@@ -124,7 +125,7 @@ METHODS_ON_BERT = [  # method, BERT-base, BERT-large, the formula in accounting
 ]
 
 
-@pytest.mark.parametrize(("method", "base", "large", "formula"), METHODS_ON_BERT, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("method", "base", "large", "formula"), METHODS_ON_BERT, ids=tiny.called)
 def test_methods_on_bert(method, base, large, formula):
     for size, expected in (("base", base), ("large", large)):
         assert trained(bert(size), method) == formula(D[size], L[size], I[size]) == expected

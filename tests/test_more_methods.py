@@ -9,6 +9,7 @@ from collections.abc import Callable
 import peft
 import pytest
 import scipy.linalg
+import tiny
 import torch
 from conformance import Case, applied, backbone, backward, batch, disturb, logits, trained
 from test_method_counts import bert, gpt2
@@ -173,7 +174,7 @@ def test_rank_allocation_equals_peft():
         methods.MagnitudeMask(share=0.1),
         methods.FishMask(share=0.1),
     ],
-    ids=str,
+    ids=tiny.called,
 )
 def test_the_change_is_that_of_the_weight(method):
     layer, x = trained(Case(method, "bert")).get_submodule(QUERY).eval(), torch.randn(2, 5, 16)
@@ -422,7 +423,7 @@ def shape(size: str) -> tuple[int, int, int]:
     return {"base": (768, 12, 3072), "large": (1024, 24, 4096)}[size]
 
 
-@pytest.mark.parametrize(("method", "base", "large", "formula"), COUNTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("method", "base", "large", "formula"), COUNTS, ids=tiny.called)
 def test_counts_on_bert(method, base, large, formula):
     assert method.parameter_count(backbones.anatomy(bert("large"))) == formula(*shape("large")) == large
     assert formula(*shape("base")) == base

@@ -90,6 +90,8 @@ def test_every_plot_function_is_tested():
     others = {"COLORS", "LINES", "STYLE", "panels", "png", "show", "styled"}
     others |= {"anatomy", "attention_maps"}  # diagrams without axes: test_plots_encoder
     others |= {"gradient_range"}  # two panels share one axis: test_widget_pruning
+    others |= {"adapter_placement", "size_against_score", "initialization_scales", "forgetting"}  # test_widget_adapters
+    others |= {"cross_attention", "loss_and_writing"}  # test_decoder_runs
     assert set(plots.__all__) - others == set(FIGURES)
 
 

@@ -375,7 +375,7 @@ def written(model, inputs, **options):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("method", WRITERS, ids=str)
+@pytest.mark.parametrize("method", WRITERS, ids=tiny.called)
 @pytest.mark.parametrize("kind", GENERATING)
 def test_generation(kind, method, way):
     """A padded batch writes the same with and without cache, and the same as each row alone."""
@@ -484,7 +484,7 @@ def test_different_from_peft_where_peft_is_wrong():
         ("gpt2", "generate", methods.PromptTuning(3)),
         ("llama", "generate", methods.PromptTuning(3)),
     ],
-    ids=str,
+    ids=tiny.called,
 )
 def test_to_peft_and_back(kind, task, method, tmp_path):
     import peft

@@ -63,7 +63,7 @@ def test_the_span_says_what_the_records_say(made) -> None:
     assert "Without the adapters of layers 2 to 3, of 3 layers: accuracy 68.0 % (−21.0 points" in told
     assert "seeds from 67.0 % to 69.0 %" in told and "whole model 89.0 %, 0.400" in told
     assert "1 to 2" in told and "2 to 3" in told and "1 to 3" not in told.replace("2 to 3", "")
-    assert "layer 1, of 3" in text(explorer)
+    assert "layers 1 to 2, of 3" in text(explorer)
 
 
 def test_another_metric_is_no_percentage() -> None:
@@ -118,7 +118,7 @@ def test_gaps_are_named() -> None:
         widgets.span_explorer([r for r in swept() if (r.settings["last"], r.seed) != (1, 1) or r.settings["first"]])
     with pytest.raises(ValueError, match=r"missing \(the whole model\)"):
         widgets.span_explorer([r for r in swept() if r.settings["first"] is not None])
-    assert widgets.span_explorer([*swept(), record("other")]).state() == {"span": (0, 0)}
+    assert widgets.span_explorer([*swept(), record("other")]).state() == {"span": (0, 1)}
 
 
 # ---------------------------------------------------------------- figures

@@ -303,6 +303,7 @@ COMMON = {  # what these classes take in ipywidgets 7.7.1 and in 8
         "layout",
     },
     "SelectionSlider": {"options", "value", "description", "continuous_update", "style", "layout"},
+    "SelectionRangeSlider": {"options", "index", "description", "continuous_update", "style", "layout"},
     "ToggleButtons": {"options", "value", "description", "style", "layout"},
     "Button": {"description", "icon", "layout"},
     "Image": {"format", "layout"},

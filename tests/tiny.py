@@ -30,6 +30,11 @@ WORDS = [
 COMPANY = [word for word in WORDS[5:] if word not in ("fire", "ice")]
 
 
+def called(value) -> str:
+    """A parameter's name in a test's id; the same in every process, so no function's address."""
+    return value.__name__ if hasattr(value, "__name__") else str(value)[:60]
+
+
 def tokenizer(longest: int = 32) -> transformers.PreTrainedTokenizerFast:
     """A WordPiece tokenizer over `WORDS`."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

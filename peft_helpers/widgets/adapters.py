@@ -164,7 +164,7 @@ def span_explorer(found: Iterable[Record] | None = None, backbone: str = "pocket
     spans = spans_of(adapter_runs.recorded("span", backbone) if found is None else found)
     layers = W.SelectionRangeSlider(
         options=[(str(layer + 1), layer) for layer in range(spans.layers)],
-        index=(0, 0),
+        index=(0, min(1, spans.layers - 1)),  # both handles can move: they can't pass each other
         description="layers without",
         continuous_update=True,
         style={"description_width": "110px"},
