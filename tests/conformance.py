@@ -24,7 +24,8 @@ from peft_helpers import backbones, methods, training
 from peft_helpers.methods import surgery
 
 ROUNDING = 1e-5  # of the largest logit: the same sums in another order
-HALF = 0.08  # of the largest logit: two layers in bfloat16, whose unit is 1/256; behind a prompt of 20 vectors 0.07
+HALF = 0.05  # of the largest logit: two layers in bfloat16, whose unit is 1/256
+HALF_AT_MOST = 0.08  # where rounding the weights alone already moves the logits by a fourth of that or more
 ALIVE = 1e-5  # of the model's largest gradient; what is zero in exact arithmetic stays far below
 KINDS = tuple(backbones.ARCHITECTURES)
 GENERATING = ("gpt2", "bart", "llama")
@@ -315,6 +316,15 @@ def padding_changes_nothing(case: Case, folder: Path) -> None:
         assert_close(alone[0], together[row], ROUNDING, f"row {row} without its padding")
 
 
+@torch.no_grad()
+def rounded(model: torch.nn.Module) -> torch.nn.Module:
+    """A float32 copy whose weights are bfloat16 numbers: what rounding costs before any sum is made in 16 bits."""
+    model = copy.deepcopy(model)
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(torch.bfloat16))
+    return model
+
+
 def works_in_bfloat16(case: Case, folder: Path) -> None:
     """On a bfloat16 base: float32 is trained, the rest stays 16 bits; forward, disabled, save, load and merge hold."""
     full = trained(case)
@@ -330,7 +340,9 @@ def works_in_bfloat16(case: Case, folder: Path) -> None:
     made = logits(model)
     assert made.dtype is torch.bfloat16, f"a bfloat16 model answers in {made.dtype}"
     wanted = logits(full)
-    share = HALF * max(1.0, (logits(base).abs().max() / wanted.abs().max()).item())
+    sensitivity = (logits(rounded(full)) - wanted).abs().max() / wanted.abs().max()
+    share = min(HALF_AT_MOST, max(HALF, 4 * sensitivity.item()))
+    share *= max(1.0, (logits(base).abs().max() / wanted.abs().max()).item())
     assert_close(made, wanted, share, "in bfloat16")
     with methods.disabled(copy.deepcopy(model)) as twin:
         assert torch.equal(logits(twin), logits(base)), "disabled in bfloat16, the model does not answer as the base"
@@ -341,7 +353,7 @@ def works_in_bfloat16(case: Case, folder: Path) -> None:
     if case.method.card.mergeable:
         methods.merge(fresh)
         assert {p.dtype for p in fresh.parameters()} == {torch.bfloat16}
-        assert_close(logits(fresh), made, 2 * share, "merged in bfloat16")  # the changed weights are rounded too
+        assert_close(logits(fresh), made, share, "merged in bfloat16")
         assert state(fresh).keys() == state(base).keys(), "merged in bfloat16, but no plain model"
     methods.remove(model)
     assert_same(state(model), state(base), "removed in bfloat16")
