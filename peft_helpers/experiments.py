@@ -4,9 +4,9 @@
     python -m peft_helpers.experiments --task trails --backbone pocket-gpt2 --method Houlsby --set bottleneck=16 …
 
 For each rate a run trains on four fifths of the labels and is judged on the last fifth (with `--folds 3` three runs,
-each with another fifth: one fifth of few labels says little, and a rate that fails now and then shows only so); the
-best rate then trains on all of them, once a seed, and only those runs see the test split. All labels count as used. A
-finished run is on the disk at once, so an experiment that was stopped goes on where it was.
+each with another fifth and seed: one fifth of few labels says little, and a rate that fails now and then shows only
+so); the best rate then trains on all of them, once a seed, and only those runs see the test split. All labels count as
+used. A finished run is on the disk at once, so an experiment that was stopped goes on where it was.
 
 A method is any of `methods.available()`, besides "full" (all weights of the pretrained network) and "scratch" (the same
 from random weights). For a generation task the rate is chosen by token accuracy, which needs no writing; the record's
@@ -89,6 +89,8 @@ def tune(
 ) -> list[dict]:
     """One run a learning rate and fold on `tuning_task(task)`; the rows {"learning_rate", "score", "loss"}, means.
 
+    The first fold has the settings' seed, each further one the next.
+
     The held-out score is the last epoch's, since the final runs also end with their last epoch. Runs that are on the
     disk are not done again.
 
@@ -100,7 +102,8 @@ def tune(
     rows = []
     for rate in rates:
         chosen = replace(settings, learning_rate=rate, keep_best=False)
-        parts = [_held_out(task, backbone, method, chosen, folder, options, fold) for fold in range(folds)]
+        runs = [replace(chosen, seed=chosen.seed + fold) for fold in range(folds)]  # what collapses now and then shows
+        parts = [_held_out(task, backbone, method, one, folder, options, fold) for fold, one in enumerate(runs)]
         losses = [part["loss"] for part in parts]
         rows.append(
             {

@@ -125,11 +125,15 @@ def test_settings_from_the_command_line():
         experiments._setting("rank")
 
 
-def test_folds_judge_a_rate_by_several_fifths(here):
+def test_folds_judge_a_rate_by_several_fifths(here, monkeypatch):
     task = tasks.load("warmth").subset(40)
     fifths = [list(experiments.tuning_task(task, fold=fold).splits["dev"]["text"]) for fold in range(5)]
     assert sorted(text for fifth in fifths for text in fifth) == sorted(task.splits["train"]["text"])
+    seeds, prepare = [], experiments.prepare
+    monkeypatch.setattr(experiments, "prepare", lambda *given: seeds.append(given[-1]) or prepare(*given))
     made = run(here, seeds=[0], folds=2)[0]
+    rates = len(made.settings["tuned_rates"])
+    assert seeds == [0, 1] * rates + [0], "each fold with a seed of its own, then the final run"
     for row in made.settings["tuned_rates"]:
         assert len(row["folds"]) == 2 and row["score"] == pytest.approx(sum(row["folds"]) / 2)
     with pytest.raises(ValueError, match="folds must be 1 to 5"):
