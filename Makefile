@@ -1,10 +1,13 @@
 # make          what there is
 # make lab      set up (once), then open the course in JupyterLab
 # make test     set up (once), then check everything
+# make classroom  write student/ and instructor/
 PYTHON ?= python3
 VENV ?= .venv
 LAB_ARGS ?=
+CLASSROOM_ARGS ?=
 TEST_ARGS ?=
+VOILA_ARGS ?=
 # Tests run in two processes of one thread each, a file or a notebook in one of them.
 WORKERS ?= 2
 # A further index for torch; on Linux without a GPU, PyTorch's index of CPU builds (its address: pytorch.org) saves 2 GB:
@@ -13,13 +16,16 @@ TORCH_INDEX ?=
 
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+GRADING := $(VENV)/.grading
 
 .DEFAULT_GOAL := help
-.PHONY: help setup workspace lab test lint notebooks links
+.PHONY: help setup workspace lab dashboard test lint notebooks links classroom
 
 help:
 	@echo "make lab         set up, then open the course in JupyterLab (your copy is in workspace/, never overwritten)"
+	@echo "make dashboard   the comparison of methods (lesson 13) as a page of its own, under Voila"
 	@echo "make test        set up, then check everything: lint, library, notebooks"
+	@echo "make classroom   write student/ and instructor/: copies without solutions, nbgrader's sources, guide, slides;  CLASSROOM_ARGS=--set-aside"
 	@echo "make lint        Ruff over code and notebooks;  make lint FIX=1  mends what it can"
 	@echo "make notebooks   run the lessons and store their outputs;  NAMES='01 05'  for some of them"
 	@echo "make links       write pyproject's repository address into badges, install lines and the README's map"
@@ -40,6 +46,11 @@ $(READY): pyproject.toml constraints.txt
 	-@$(PY) -m jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" >/dev/null 2>&1
 	@touch $@
 
+# nbgrader comes on top, for teachers and for the tests: it changes no other package, and `make lab` needs none of it.
+$(GRADING): $(READY)
+	$(PY) -m pip install --quiet -e ".[instructor]" -c constraints.txt
+	@touch $@
+
 setup: $(READY)
 
 workspace: $(READY)
@@ -48,6 +59,9 @@ workspace: $(READY)
 lab: workspace
 	$(PY) -m jupyter lab workspace/00_start_here.ipynb $(LAB_ARGS)
 
+dashboard: $(READY)
+	$(PY) -m voila "$$($(PY) -c 'import peft_helpers.widgets.dashboard as page; print(page.NOTEBOOK)')" $(VOILA_ARGS)
+
 lint: $(READY)
 ifdef FIX
 	@$(PY) -m ruff check --fix --exit-zero --quiet . && $(PY) -m ruff format .
@@ -55,7 +69,7 @@ endif
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
-test: lint
+test: lint $(GRADING)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
 notebooks: $(READY)
@@ -63,3 +77,6 @@ notebooks: $(READY)
 
 links: $(READY)
 	@$(PY) -m peft_helpers.editions links
+
+classroom: $(GRADING)
+	@$(PY) -m peft_helpers.classroom $(CLASSROOM_ARGS)

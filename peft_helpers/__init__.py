@@ -20,7 +20,8 @@ _MODULES = (
     "decoder", "decoder_runs", "decoding", "descent_runs", "editions", "encoder", "evaluation", "experiments",
     "fitting_runs", "generation", "hub", "lesson", "lesson_figures", "live", "loss_runs", "losses", "meaning",
     "methods", "metrics", "objectives", "optimizer_comparison", "optimizer_runs", "optimizers", "overlap", "plots",
-    "precision", "pretraining", "probing", "processes", "profiles", "pruning", "pruning_runs", "rate_range",
+    "precision", "prefix", "prefix_records", "prefix_runs", "prefix_shares", "prefix_toy", "pretraining", "probing",
+    "processes", "profiles", "pruning", "pruning_runs", "rate_range",
     "rate_sweep", "records", "schedule_sweep", "schedules", "small_network", "statistics", "storage", "subwords",
     "tasks", "training", "widgets",
 )  # fmt: skip

@@ -140,7 +140,7 @@ def _writer(config, name: str) -> type:
     if config.model_type not in ("gpt2", "llama"):
         raise CannotWriteError(
             f"{name} is an encoder ({config.model_type}) and can't write texts; "
-            "take a decoder or an encoder-decoder, such as pocket-gpt2"
+            "take a decoder or an encoder-decoder, such as pocket-gpt2 or pocket-bart"
         )
     return AutoModelForCausalLM
 

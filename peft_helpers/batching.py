@@ -139,6 +139,11 @@ def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, buckets
     return [made[i] for i in generator.permutation(len(made))] if buckets else made
 
 
+def in_one_row(model: nn.Module) -> bool:
+    """Whether a model that writes reads source and target in one row; an encoder-decoder has them apart."""
+    return not getattr(model.config, "is_encoder_decoder", False)
+
+
 def length_limit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens of a text that the model can take: its positions, less those of a prompt, or the tokenizer's own limit."""
     positions = getattr(model.config, "max_position_embeddings", None) or 512

@@ -160,7 +160,7 @@ def teacher_forcing(
 ) -> dict[str, Tensor]:
     """One row [x; y; end] a pair, padded on the right, with labels on y and the end only.
 
-    A label stands at its own token's place; the shift by one, from a token to the one before it that must foretell it,
+    A label stands at its own token's place; the shift by one, from a token to the one before it that must predict it,
     is the loss's (`answer_loss`), as in transformers.
 
     Args:
@@ -186,12 +186,12 @@ def teacher_forcing(
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the labels that are not `IGNORED`, each foretold one place earlier.
+    """Mean cross-entropy of the labels that are not `IGNORED`, each predicted one place earlier.
 
     Shape: logits (B, T, V), labels (B, T) -> ().
     """
-    foretold, wanted = logits[:, :-1], labels[:, 1:]
-    return nn.functional.cross_entropy(foretold.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+    predicted, wanted = logits[:, :-1], labels[:, 1:]
+    return nn.functional.cross_entropy(predicted.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
 
 
 # ---------------------------------------------------------------- encoder and decoder
@@ -277,4 +277,4 @@ def require_pairs(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[i
     if len(prompts) != len(answers) or not len(prompts):
         raise ValueError(f"one answer a prompt is wanted; got {len(answers)} answers for {len(prompts)} prompts")
     if not all(len(prompt) for prompt in prompts):
-        raise ValueError("a prompt is empty: there is no place from which the answer's first token could be foretold")
+        raise ValueError("a prompt is empty: there is no place from which the answer's first token could be predicted")

@@ -152,7 +152,7 @@ def require_prompts(ids: Tensor, attention_mask: Tensor, new_tokens: int) -> Non
     if ids.ndim != 2 or attention_mask.shape != ids.shape:
         raise ValueError(f"ids and mask have one shape (B, T); got {tuple(ids.shape)}, {tuple(attention_mask.shape)}")
     if not attention_mask[:, -1].bool().all():
-        raise ValueError("a row ends with padding, and the next token would be foretold from there: pad on the left")
+        raise ValueError("a row ends with padding, and the next token would be predicted from there: pad on the left")
 
 
 def require_beams(ids: Tensor, beams: int, new_tokens: int) -> None:

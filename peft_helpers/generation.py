@@ -79,7 +79,7 @@ def write(
 
     if isinstance(sources, str) or not sources or not all(source.strip() for source in sources):
         raise ValueError("sources must be a list of texts, none of them empty")
-    one_row = not getattr(model.config, "is_encoder_decoder", False)
+    one_row = batching.in_one_row(model)
     read = [batching.prompt(s, tokenizer) if one_row else tokenizer(s)["input_ids"] for s in sources]
     room = batching.length_limit(model, tokenizer) - max(map(len, read)) * one_row
     if room < max_new_tokens or max(map(len, read)) > batching.length_limit(model, tokenizer):
@@ -146,12 +146,12 @@ def judge(sources: Sequence[str], texts: Sequence[str], references: Sequence[Seq
         slots = [meaning.parse(source) for source in sources]
     except ValueError:  # no meaning representations
         return Written(list(texts), **figures)
-    judge = meaning.SlotJudge(meaning.read_wordings(tasks.POCKET / task) if task else {})
-    errors = [judge.judge(given, text) for given, text in zip(slots, texts, strict=True)]
+    slot_judge = meaning.SlotJudge(meaning.read_wordings(tasks.POCKET / task) if task else {})
+    errors = [slot_judge.judge(given, text) for given, text in zip(slots, texts, strict=True)]
     return Written(
         list(texts),
         **figures,
         slot_errors=[each.count for each in errors],
         slot_error_rate=sum(each.count for each in errors) / sum(each.given for each in errors),
-        names_copied=judge.names_copied(slots, texts) if all("name" in given for given in slots) else None,
+        names_copied=slot_judge.names_copied(slots, texts) if all("name" in given for given in slots) else None,
     )

@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
-def _check(texts: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    if isinstance(texts, str) or any(isinstance(each, str) for each in references):
-        raise ValueError("texts is a list of strings, references a list of lists of strings (one list a text)")
-    if len(texts) != len(references) or not len(texts):
-        raise ValueError(f"one list of references a text is wanted; got {len(references)} lists for {len(texts)} texts")
-    if not all(len(each) for each in references):
-        raise ValueError("each text needs at least one reference")
+from peft_helpers.overlap import require_references
 
 
 def _columns(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
@@ -35,7 +28,7 @@ def bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """
     import sacrebleu
 
-    _check(texts, references)
+    require_references(texts, references)
     return sacrebleu.corpus_bleu(list(texts), _columns(references)).score / 100
 
 
@@ -43,7 +36,7 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Corpus chrF2 (Popović 2015), sacreBLEU's. Arguments and errors as for `bleu`."""
     import sacrebleu
 
-    _check(texts, references)
+    require_references(texts, references)
     return sacrebleu.corpus_chrf(list(texts), _columns(references)).score / 100
 
 
@@ -51,7 +44,7 @@ def rouge_l(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Mean ROUGE-L F-measure (Lin 2004, stemmed) against the closest reference. Arguments and errors as for `bleu`."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    _check(texts, references)
+    require_references(texts, references)
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     best = [
         max(scorer.score(reference, text)["rougeL"].fmeasure for reference in each)

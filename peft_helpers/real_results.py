@@ -6,7 +6,7 @@ by `python -m peft_helpers.experiments`; their data is not shipped, so the lesso
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from peft_helpers import records, statistics
 from peft_helpers.records import Record
@@ -38,10 +38,11 @@ def groups(found: Sequence[Record]) -> dict[tuple[str, str, int], list[Record]]:
     return made
 
 
-def _points(found: Sequence[Record]) -> str:
+def points(found: Sequence[Record], value: Callable[[Record], float] = lambda record: record.score) -> str:
+    """Mean ± standard deviation over seeds of the records' scores, or of another value, in hundredths; "" of none."""
     if not found:
         return ""
-    mean, spread, _ = statistics.mean_and_spread(record.score for record in found)
+    mean, spread, _ = statistics.mean_and_spread(map(value, found))
     return f"{100 * mean:.1f} ± {100 * spread:.1f}"
 
 
@@ -57,7 +58,7 @@ def scores_table() -> str:
             by_method[method].get((task, "none" if method == "bag of words" else backbone, labels), [])
             for method in list(STARTS)[1:]
         ]
-        told = " | ".join(map(_points, cells))
+        told = " | ".join(map(points, cells))
         lines.append(f"| {TASKS[task]} | {METRICS[full[0].metric]} | {labels:,} | {backbone} | {told} |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from peft_helpers import accounting, evaluation, schedules
-from peft_helpers.batching import IGNORED, Encoded, batches, collate, encode, length_limit
+from peft_helpers.batching import IGNORED, Encoded, batches, collate, encode, in_one_row, length_limit
 from peft_helpers.checkpoints import Keeper, fingerprint
 from peft_helpers.profiles import default_device
 
@@ -226,11 +226,6 @@ def evaluate(
     """Predict a whole split, without gradients and without dropout."""
     encoded = encode(task, split, tokenizer, max_length or length_limit(model, tokenizer), in_one_row(model))
     return _evaluate(model, encoded, task, tokenizer.pad_token_id)
-
-
-def in_one_row(model: nn.Module) -> bool:
-    """Whether a model that writes reads source and target in one row; an encoder-decoder has them apart."""
-    return not getattr(model.config, "is_encoder_decoder", False)
 
 
 def fitting_metric(task: Task) -> str:

@@ -15,6 +15,8 @@ sys.path.insert(0, str(GUARD))
 
 import network_guard  # noqa: E402 (its folder has to be on the path first)
 
+pytest.register_assert_rewrite("checker_cases", "widget_cases")  # tests stand in them: their asserts explain themselves
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set up this process, and through the environment the kernels that nbval starts."""

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from peft_helpers import backbones
+from peft_helpers import backbones, tasks
 
 ATTENTION = ("query", "key", "value", "attention_output")
 
@@ -123,6 +123,15 @@ def test_mean_pooling_ignores_padding_and_has_no_pooler(tmp_path, monkeypatch):
     assert parts.pooler is None
     assert [site.path for site in parts.head] == ["classifier"]
     assert parts.layers[0].sites["query"].path == "base_model.encoder.layer.0.attention.self.query"
+
+
+def test_an_encoder_that_should_write_names_models_of_both_kinds_that_can():
+    task = tasks.load("trails")
+    with pytest.raises(ValueError, match=r"pocket-bert is an encoder .* such as ") as caught:
+        backbones.load("pocket-bert", task)
+    named = str(caught.value).split("such as ")[1].split(" or ")
+    kinds = {backbones.load(name, task)[0].config.is_encoder_decoder for name in named}
+    assert kinds == {False, True}, "one decoder, one encoder-decoder, and both load for the task"
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):

@@ -10,20 +10,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from checker_cases import (
-    JUNK,
-    Wrong,
-    assert_accepted,
-    assert_edit_refused,
-    assert_refused,
-    assert_unanswered,
-    judge,
-    raises,
-    written,
-)
+from checker_cases import ValueCheckerTests, Wrong
 
-from peft_helpers import checks, methods, plots, question_bank
-from peft_helpers.checks import adapters, framework
+from peft_helpers import methods, plots, question_bank
+from peft_helpers.checks import adapters
 from peft_helpers.methods.houlsby import BottleneckAdapter
 
 RIGHT: dict[str, list[str]] = {}
@@ -232,104 +222,33 @@ VALUES: dict[str, tuple[list[Any], list[tuple[str, Any]]]] = {
         ],
     ),
 }
-EXERCISES = {
-    "check_adapter": adapters.ADAPTER,
-    "check_adapted_layer": adapters.ADAPTED_LAYER,
-    "check_is_trained": adapters.IS_TRAINED,
-    "check_trained_parameters": adapters.COUNTED,
-}
-CHECKERS = [*RIGHT, *VALUES]
-WRONG_FUNCTIONS = [(name, wrong) for name, table in WRONG.items() for wrong in table]
-WRONG_VALUES = [(name, slug, value) for name, (_, table) in VALUES.items() for slug, value in table]
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_without_an_answer_nothing_is_failed(checker: str) -> None:
-    for answer in (None, lambda *arguments: None) if checker in RIGHT else (None,):
-        assert_unanswered(checker, answer)
+# ---------------------------------------------------------------- the tests
 
 
-def test_a_stub_filled_in_part_is_unanswered() -> None:
-    assert_unanswered("check_first_gradients", dict.fromkeys(GRADIENTS))
-    assert_unanswered("check_first_gradients", GRADIENTS | {"down zero": None})
-    assert_unanswered("check_first_gradients", GRADIENTS | {"down zero": ...})
+class TestLesson08(ValueCheckerTests):
+    modules = (adapters,)
+    right, wrong, values = RIGHT, WRONG, VALUES
+    exercises = {
+        "check_adapter": adapters.ADAPTER,
+        "check_adapted_layer": adapters.ADAPTED_LAYER,
+        "check_is_trained": adapters.IS_TRAINED,
+        "check_trained_parameters": adapters.COUNTED,
+    }
+    valued = {"check_many_tasks": adapters.MANY_TASKS}
+    half_answered = {
+        "check_first_gradients": [
+            dict.fromkeys(GRADIENTS), GRADIENTS | {"down zero": None}, GRADIENTS | {"down zero": ...},
+        ],
+    }  # fmt: skip
+    silent_junk = frozenset({("a dictionary", "check_first_gradients"), ("a dictionary", "check_many_tasks")})
+    raised_only = frozenset({"wrong-side"})
+    unlisted = frozenset({"not-a-flag", "not-names", "not-a-dictionary"})
 
-
-@pytest.mark.parametrize(("checker", "style"), [(name, i) for name, all_ in RIGHT.items() for i in range(len(all_))])
-def test_right_answers_pass_in_every_style(checker: str, style: int) -> None:
-    assert_accepted(checker, written(RIGHT[checker][style]))
-
-
-@pytest.mark.parametrize(
-    ("checker", "wrong"), WRONG_FUNCTIONS, ids=[f"{name}-{w.slug}-{i}" for i, (name, w) in enumerate(WRONG_FUNCTIONS)]
-)
-def test_wrong_answers_are_refused_by_name(checker: str, wrong: Wrong) -> None:
-    assert_edit_refused(checker, RIGHT[checker], wrong)
-
-
-@pytest.mark.parametrize(("checker", "value"), [(name, v) for name, (right, _) in VALUES.items() for v in right])
-def test_right_values_pass(checker: str, value: Any) -> None:
-    assert_accepted(checker, value)
-
-
-@pytest.mark.parametrize(("checker", "slug", "value"), WRONG_VALUES)
-def test_wrong_values_are_refused_by_name(checker: str, slug: str, value: Any) -> None:
-    assert_refused(checker, value, slug)
-
-
-@pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_junk_is_refused_and_never_raises(checker: str, junk: str) -> None:
-    verdict = judge(checker, JUNK[junk])
-    assert verdict.passed in (False, None) and verdict.message
-    if verdict.passed is None:  # only where nothing but None came back, or a dictionary has none of the names
-        assert junk in ("returns Nones", "a dictionary")
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_an_answer_that_is_sometimes_none_is_refused(checker: str) -> None:
-    right, calls = written(RIGHT[checker][0]), []
-
-    def answer(*arguments):
-        calls.append(1)
-        return None if len(calls) == 2 else right(*arguments)
-
-    assert judge(checker, answer).mistake == "returns-none"
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_the_exception_is_named(checker: str) -> None:
-    verdict = judge(checker, raises(ArithmeticError("the reactor is warm")))
-    assert "ArithmeticError: the reactor is warm" in verdict.message
-    assert verdict.mistake == "raised"
-
-
-@pytest.mark.parametrize("checker", EXERCISES)
-def test_every_variant_of_the_tables_is_told_apart(checker: str) -> None:
-    for mistake in EXERCISES[checker].mistakes:
-        assert mistake.variant or mistake.raises
-        if mistake.variant:
-            assert judge(checker, mistake.variant).mistake == mistake.slug
-
-
-def test_every_mistake_has_a_known_wrong_answer() -> None:
-    found = [e for e in vars(adapters).values() if isinstance(e, framework.FunctionExercise)]
-    assert len(found) == len(EXERCISES) and all(e in found for e in EXERCISES.values())
-    for checker, exercise in EXERCISES.items():
-        assert {m.slug for m in exercise.mistakes} <= {w.slug for w in WRONG[checker]}, checker
-    numbers = {m.slug for part in adapters.MANY_TASKS.parts.values() for m in part.mistakes}
-    assert numbers <= {slug for slug, _ in VALUES["check_many_tasks"][1]}
-    assert {slug for slug, _ in adapters.WHY.values()} <= {slug for slug, _ in VALUES["check_first_gradients"][1]}
-
-
-def test_the_module_lists_its_exercises_and_mistakes() -> None:
-    text = adapters.__doc__ or ""
-    general = {"wrong-value", "not-a-flag", "not-names", "not-a-dictionary", "not-numbers"}
-    for checker in CHECKERS:
-        assert f"`{checker}`" in text and checker in checks.__all__
-        table = WRONG.get(checker) or VALUES[checker][1]
-        assert all(slug in text for slug, *_ in table if slug not in general), checker
-    assert all(len(styles) >= 3 for styles in RIGHT.values())
+    def test_every_reason_has_a_known_wrong_answer(self) -> None:
+        tried = {slug for slug, _ in VALUES["check_first_gradients"][1]}
+        assert {slug for slug, _ in adapters.WHY.values()} <= tried
 
 
 # ---------------------------------------------------------------- the right answers are the library's

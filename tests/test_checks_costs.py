@@ -8,22 +8,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import pytest
 import torch
-from checker_cases import (
-    JUNK,
-    Wrong,
-    assert_accepted,
-    assert_edit_refused,
-    assert_refused,
-    assert_unanswered,
-    judge,
-    raises,
-    written,
-)
+from checker_cases import JUNK, ValueCheckerTests, Wrong
 
-from peft_helpers import accounting, checks, plots, question_bank
-from peft_helpers.checks import costs, framework
+from peft_helpers import accounting, plots, question_bank
+from peft_helpers.checks import costs
 
 RIGHT: dict[str, list[str]] = {}
 WRONG: dict[str, list[Wrong]] = {}
@@ -313,111 +302,29 @@ VALUES: dict[str, tuple[list[Any], list[tuple[str, Any]]]] = {
         ],
     )
 }
-CHECKERS = [*RIGHT, *VALUES]
-WRONG_FUNCTIONS = [(checker, wrong) for checker, table in WRONG.items() for wrong in table]
-WRONG_VALUES = [(checker, slug, value) for checker, (_, table) in VALUES.items() for slug, value in table]
-EXERCISES = {
-    "check_run_memory": costs.RUN_MEMORY,
-    "check_scaled_step": costs.SCALED,
-    "check_accumulated_step": costs.ACCUMULATED,
-    "check_global_masks": costs.MASKS,
-    "check_without_units": costs.WITHOUT_UNITS,
-}
+
 
 # ---------------------------------------------------------------- the tests
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_without_an_answer_nothing_is_failed(checker: str) -> None:
-    for answer in (None, lambda *arguments: None) if checker in RIGHT else (None,):
-        assert_unanswered(checker, answer)
-
-
-@pytest.mark.parametrize(("checker", "style"), [(name, i) for name, all_ in RIGHT.items() for i in range(len(all_))])
-def test_right_answers_pass_in_every_style(checker: str, style: int) -> None:
-    assert_accepted(checker, written(RIGHT[checker][style]))
-
-
-@pytest.mark.parametrize(
-    ("checker", "wrong"), WRONG_FUNCTIONS, ids=[f"{name}-{w.slug}-{i}" for i, (name, w) in enumerate(WRONG_FUNCTIONS)]
-)
-def test_wrong_answers_are_refused_by_name(checker: str, wrong: Wrong) -> None:
-    assert_edit_refused(checker, RIGHT[checker], wrong)
-
-
-@pytest.mark.parametrize(("checker", "value"), [(name, v) for name, (right, _) in VALUES.items() for v in right])
-def test_right_values_pass(checker: str, value: Any) -> None:
-    assert_accepted(checker, value)
-
-
-@pytest.mark.parametrize(("checker", "slug", "value"), WRONG_VALUES)
-def test_wrong_values_are_refused_by_name(checker: str, slug: str, value: Any) -> None:
-    assert_refused(checker, value, slug)
-
-
-MORE_JUNK = JUNK | {
-    "returns four words": lambda *arguments: ("a", "b", "c", "d"),
-    "returns four NaNs": lambda *arguments: (float("nan"),) * 4,
-    "returns four empty lists": lambda *arguments: ([], [], [], []),
-    "returns three matrices": lambda *arguments: [torch.ones(2, 2)] * 3,
-    "returns ragged rows": lambda *arguments: [torch.ones(2), torch.ones(3), torch.ones(4)],
-}
-
-
-@pytest.mark.parametrize("junk", MORE_JUNK)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_junk_is_refused_and_never_raises(checker: str, junk: str) -> None:
-    verdict = judge(checker, MORE_JUNK[junk])
-    assert verdict.passed in (False, None) and verdict.message
-    if verdict.passed is None:  # only where nothing but None came back
-        assert junk == "returns Nones"
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_an_answer_that_is_sometimes_none_is_refused(checker: str) -> None:
-    right, calls = written(RIGHT[checker][0]), []
-
-    def answer(*arguments):
-        calls.append(1)
-        return None if len(calls) == 2 else right(*arguments)
-
-    assert judge(checker, answer).mistake == "returns-none"
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_the_exception_is_named(checker: str) -> None:
-    verdict = judge(checker, raises(ArithmeticError("the reactor is warm")))
-    assert "ArithmeticError: the reactor is warm" in verdict.message
-    assert verdict.mistake == "raised"
-
-
-@pytest.mark.parametrize("checker", EXERCISES)
-def test_every_variant_of_the_tables_is_told_apart(checker: str) -> None:
-    for mistake in EXERCISES[checker].mistakes:
-        assert mistake.variant or mistake.raises
-        if mistake.variant:
-            assert judge(checker, mistake.variant).mistake == mistake.slug
-
-
-def test_every_mistake_has_a_known_wrong_answer() -> None:
-    found = [e for e in vars(costs).values() if isinstance(e, framework.FunctionExercise)]
-    assert len(found) == len(EXERCISES) and all(e in found for e in EXERCISES.values())
-    for checker, exercise in EXERCISES.items():
-        named = {m.slug for m in exercise.mistakes} | {p.mistake.slug for p in exercise.probes if p.mistake}
-        assert named <= {w.slug for w in WRONG[checker]}, checker
-    numbers = {m.slug for m in costs.STORAGE_OF_TASKS.mistakes}
-    assert numbers <= {slug for slug, _ in VALUES["check_storage_of_tasks"][1]}
-
-
-def test_the_module_lists_its_exercises_and_mistakes() -> None:
-    text = costs.__doc__ or ""
-    for checker in CHECKERS:
-        assert f"`{checker}`" in text and checker in checks.__all__
-    general = {"wrong-outputs", "wrong-value", "wrong-signature", "wrong-shape", "input-changed", "not-a-number"}
-    for checker, table in WRONG.items():
-        assert all(w.slug in text for w in table if w.slug not in general), checker
-    assert all(slug in text for slug, _ in VALUES["check_storage_of_tasks"][1] if slug not in general)
-    assert all(len(styles) >= 3 for styles in RIGHT.values())
+class TestLesson07(ValueCheckerTests):
+    modules = (costs,)
+    right, wrong, values = RIGHT, WRONG, VALUES
+    exercises = {
+        "check_run_memory": costs.RUN_MEMORY,
+        "check_scaled_step": costs.SCALED,
+        "check_accumulated_step": costs.ACCUMULATED,
+        "check_global_masks": costs.MASKS,
+        "check_without_units": costs.WITHOUT_UNITS,
+    }
+    valued = {"check_storage_of_tasks": costs.STORAGE_OF_TASKS}
+    junk = JUNK | {
+        "returns four words": lambda *arguments: ("a", "b", "c", "d"),
+        "returns four NaNs": lambda *arguments: (float("nan"),) * 4,
+        "returns four empty lists": lambda *arguments: ([], [], [], []),
+        "returns three matrices": lambda *arguments: [torch.ones(2, 2)] * 3,
+        "returns ragged rows": lambda *arguments: [torch.ones(2), torch.ones(3), torch.ones(4)],
+    }
 
 
 def test_the_right_memory_is_the_librarys() -> None:
@@ -442,10 +349,3 @@ def test_runs_to_diagnose_show_what_the_questions_say() -> None:
     peak = runs["07-c"]["activations (MB)"]["run"]
     assert peak.index(max(peak)) == 17 and max(peak) > 5 * sorted(peak)[-2]
     assert plots.broken_runs(runs).alt
-
-
-def test_a_checker_leaves_the_learners_session_as_it_was() -> None:
-    before = torch.get_rng_state(), torch.get_default_dtype(), torch.is_grad_enabled()
-    judge("check_accumulated_step", written(RIGHT["check_accumulated_step"][0]))
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1:] == (torch.get_default_dtype(), torch.is_grad_enabled())

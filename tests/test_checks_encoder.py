@@ -9,20 +9,9 @@ import math
 
 import pytest
 import torch
-from checker_cases import (
-    JUNK,
-    Wrong,
-    assert_accepted,
-    assert_edit_refused,
-    assert_refused,
-    assert_unanswered,
-    judge,
-    raises,
-    written,
-)
+from checker_cases import CheckerTests, Wrong, assert_refused, judge, written
 
-from peft_helpers import checks
-from peft_helpers.checks import encoder, framework
+from peft_helpers.checks import encoder
 
 RIGHT: dict[str, list[str]] = {}
 WRONG: dict[str, list[Wrong]] = {}
@@ -342,38 +331,21 @@ WRONG["check_masked_mean"] = [
     Wrong("wrong-shape", 1, "states[keep == 1].mean(0)", "states[keep == 1].mean()"),
 ]
 
-CHECKERS = list(RIGHT)
-WRONG_FUNCTIONS = [(checker, wrong) for checker, table in WRONG.items() for wrong in table]
-
 
 # ---------------------------------------------------------------- the tests
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_without_an_answer_nothing_is_failed(checker: str) -> None:
-    for answer in (None, lambda *arguments: None):
-        assert_unanswered(checker, answer)
-
-
-@pytest.mark.parametrize(("checker", "style"), [(name, i) for name, all_ in RIGHT.items() for i in range(len(all_))])
-def test_right_answers_pass_in_every_style(checker: str, style: int) -> None:
-    assert_accepted(checker, written(RIGHT[checker][style]))
-
-
-@pytest.mark.parametrize(
-    ("checker", "wrong"), WRONG_FUNCTIONS, ids=[f"{name}-{w.slug}-{i}" for i, (name, w) in enumerate(WRONG_FUNCTIONS)]
-)
-def test_wrong_answers_are_refused_by_name(checker: str, wrong: Wrong) -> None:
-    assert_edit_refused(checker, RIGHT[checker], wrong)
-
-
-@pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_junk_is_refused_and_never_raises(checker: str, junk: str) -> None:
-    verdict = judge(checker, JUNK[junk])
-    assert verdict.passed in (False, None) and verdict.message
-    if verdict.passed is None:  # only where nothing but None came back
-        assert junk == "returns Nones"
+class TestLesson04(CheckerTests):
+    modules = (encoder,)
+    right, wrong = RIGHT, WRONG
+    exercises = {
+        "check_bpe_step": encoder.BPE,
+        "check_attention": encoder.ATTENTION,
+        "check_position_ids": encoder.POSITIONS,
+        "check_layer_count": encoder.LAYER_COUNT,
+        "check_masked_mean": encoder.MASKED_MEAN,
+    }
+    shortest_message = 6
 
 
 @pytest.mark.parametrize(
@@ -399,60 +371,6 @@ def test_wrong_merges_are_told_in_letters() -> None:
     assert "('s', 'e'), it should be ('a', 'n')" in verdict.message
     nearly = written(RIGHT["check_bpe_step"][0].replace("= count\n", "= count + 1\n"))
     assert "should be" in judge("check_bpe_step", nearly).message and "index" not in verdict.message
-
-
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_an_answer_that_is_sometimes_none_is_refused(checker: str) -> None:
-    if checker == "check_position_ids":
-        return  # it is called once
-    right, calls = written(RIGHT[checker][0]), []
-
-    def answer(*arguments):
-        calls.append(1)
-        return None if len(calls) == 2 else right(*arguments)
-
-    verdict = judge(checker, answer)
-    assert len(calls) >= 2 and verdict.mistake == "returns-none", verdict
-
-
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_the_exception_is_named(checker: str) -> None:
-    verdict = judge(checker, raises(ArithmeticError("the reactor is warm")))
-    assert "ArithmeticError: the reactor is warm" in verdict.message
-    assert verdict.mistake == "raised"
-
-
-EXERCISES = {
-    "check_bpe_step": encoder.BPE,
-    "check_attention": encoder.ATTENTION,
-    "check_position_ids": encoder.POSITIONS,
-    "check_layer_count": encoder.LAYER_COUNT,
-    "check_masked_mean": encoder.MASKED_MEAN,
-}
-
-
-@pytest.mark.parametrize("checker", EXERCISES)
-def test_every_variant_of_the_tables_is_told_apart(checker: str) -> None:
-    for mistake in EXERCISES[checker].mistakes:
-        assert judge(checker, mistake.variant).mistake == mistake.slug
-        assert "  " not in mistake.message and len(mistake.message.split()) > 5
-
-
-def test_every_mistake_has_a_known_wrong_answer() -> None:
-    found = [e for e in vars(encoder).values() if isinstance(e, framework.FunctionExercise)]
-    assert len(found) == len(EXERCISES) and all(e in found for e in EXERCISES.values())
-    for checker, exercise in EXERCISES.items():
-        assert {m.slug for m in exercise.mistakes} <= {w.slug for w in WRONG[checker]}, checker
-
-
-def test_the_module_lists_its_exercises_and_mistakes() -> None:
-    text = encoder.__doc__ or ""
-    general = {"wrong-outputs", "wrong-value", "wrong-signature", "wrong-shape", "wrong-type", "raised"}
-    general |= {"precision-lost", "input-changed"}
-    for checker, table in WRONG.items():
-        assert f"`{checker}`" in text and checker in checks.__all__
-        assert all(w.slug in text for w in table if w.slug not in general), checker
-    assert all(len(styles) >= 3 for styles in RIGHT.values())
 
 
 def test_not_a_tensor_of_numbers_is_refused() -> None:
@@ -485,10 +403,3 @@ def test_with_positions_the_order_can_be_learned() -> None:
 
     losses, _ = encoder.train(network, loss, 60, lambda: 0.0)
     assert losses[-1] < 0.05
-
-
-def test_a_checker_leaves_the_learners_session_as_it_was() -> None:
-    before = torch.get_rng_state(), torch.get_default_dtype(), torch.is_grad_enabled()
-    judge("check_attention", written(RIGHT["check_attention"][0]))
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1:] == (torch.get_default_dtype(), torch.is_grad_enabled())

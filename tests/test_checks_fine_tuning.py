@@ -11,20 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checker_cases import (
-    JUNK,
-    Wrong,
-    assert_accepted,
-    assert_edit_refused,
-    assert_refused,
-    assert_unanswered,
-    judge,
-    raises,
-    written,
-)
+from checker_cases import JUNK, ValueCheckerTests, Wrong
 
-from peft_helpers import checks, metrics, statistics
-from peft_helpers.checks import fine_tuning, framework
+from peft_helpers import metrics, statistics
+from peft_helpers.checks import fine_tuning
 
 RIGHT: dict[str, list[str]] = {}
 WRONG: dict[str, list[Wrong]] = {}
@@ -416,117 +406,30 @@ VALUES: dict[str, tuple[list[Any], list[tuple[str, Any]]]] = {
     ),
 }
 
-CHECKERS = [*RIGHT, *VALUES]
-WRONG_FUNCTIONS = [(checker, wrong) for checker, table in WRONG.items() for wrong in table]
-WRONG_VALUES = [(checker, slug, value) for checker, (_, table) in VALUES.items() for slug, value in table]
-
 
 # ---------------------------------------------------------------- the tests
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_without_an_answer_nothing_is_failed(checker: str) -> None:
-    for answer in (None, lambda *arguments: None) if checker in RIGHT else (None,):
-        assert_unanswered(checker, answer)
-
-
-@pytest.mark.parametrize(("checker", "style"), [(name, i) for name, all_ in RIGHT.items() for i in range(len(all_))])
-def test_right_answers_pass_in_every_style(checker: str, style: int) -> None:
-    assert_accepted(checker, written(RIGHT[checker][style]))
-
-
-@pytest.mark.parametrize(
-    ("checker", "wrong"), WRONG_FUNCTIONS, ids=[f"{name}-{w.slug}-{i}" for i, (name, w) in enumerate(WRONG_FUNCTIONS)]
-)
-def test_wrong_answers_are_refused_by_name(checker: str, wrong: Wrong) -> None:
-    assert_edit_refused(checker, RIGHT[checker], wrong)
-
-
-@pytest.mark.parametrize(("checker", "value"), [(name, v) for name, (right, _) in VALUES.items() for v in right])
-def test_right_values_pass(checker: str, value: Any) -> None:
-    assert_accepted(checker, value)
-
-
-@pytest.mark.parametrize(("checker", "slug", "value"), WRONG_VALUES)
-def test_wrong_values_are_refused_by_name(checker: str, slug: str, value: Any) -> None:
-    assert_refused(checker, value, slug)
-
-
-JUNK = JUNK | {
-    "a list of lists": [["A"], ["B"]],
-    "a dictionary of matrices": {"A": torch.ones(2, 2)},
-    "returns two words": lambda *arguments: ("a", "b"),
-    "returns two NaNs": lambda *arguments: (float("nan"), float("nan")),
-    "returns two empty lists": lambda *arguments: ([], []),
-}
-
-
-@pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_junk_is_refused_and_never_raises(checker: str, junk: str) -> None:
-    verdict = judge(checker, JUNK[junk])
-    assert verdict.passed in (False, None) and verdict.message
-    if verdict.passed is None:  # only where nothing but None came back
-        assert junk == "returns Nones"
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-@pytest.mark.parametrize("silent", [1, 2])
-def test_an_answer_that_is_sometimes_none_is_refused(checker: str, silent: int) -> None:
-    right, calls = written(RIGHT[checker][0]), []
-
-    def answer(*arguments):
-        calls.append(1)
-        return None if len(calls) == silent else right(*arguments)
-
-    verdict = judge(checker, answer)
-    assert len(calls) >= 2
-    assert verdict.mistake == "returns-none", verdict
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_the_exception_is_named(checker: str) -> None:
-    verdict = judge(checker, raises(ArithmeticError("the reactor is warm")))
-    assert "ArithmeticError: the reactor is warm" in verdict.message
-    assert verdict.mistake == "raised"
-
-
-EXERCISES = {
-    "check_training_run": fine_tuning.TRAINING,
-    "check_paired_interval": fine_tuning.INTERVAL,
-    "check_matthews": fine_tuning.MATTHEWS,
-    "check_macro_f1": fine_tuning.MACRO_F1,
-    "check_spearman": fine_tuning.SPEARMAN,
-}
-
-
-@pytest.mark.parametrize("checker", EXERCISES)
-def test_every_variant_of_the_tables_is_told_apart(checker: str) -> None:
-    for mistake in EXERCISES[checker].mistakes:
-        assert mistake.variant or mistake.raises
-        if mistake.variant:
-            assert judge(checker, mistake.variant).mistake == mistake.slug
-
-
-def test_every_mistake_has_a_known_wrong_answer() -> None:
-    found = [e for e in vars(fine_tuning).values() if isinstance(e, framework.FunctionExercise)]
-    assert len(found) == len(EXERCISES) and all(e in found for e in EXERCISES.values())
-    for checker, exercise in EXERCISES.items():
-        named = {m.slug for m in exercise.mistakes} | {p.mistake.slug for p in exercise.probes if p.mistake}
-        assert named <= {w.slug for w in WRONG[checker]}, checker
-    for checker, (_, table) in VALUES.items():
-        for slug in {w.slug for w in fine_tuning.LABELS_USED.mistakes} if checker == "check_labels_used" else ():
-            assert slug in {s for s, _ in table}
-
-
-def test_the_module_lists_its_exercises_and_mistakes() -> None:
-    text = fine_tuning.__doc__ or ""
-    for checker in CHECKERS:
-        assert f"`{checker}`" in text and checker in checks.__all__
-    for checker, table in WRONG.items():
-        general = {"wrong-outputs", "wrong-value", "wrong-signature", "wrong-shape"}
-        assert all(w.slug in text for w in table if w.slug not in general), checker
-    assert all(len(styles) >= 3 for styles in RIGHT.values())
+class TestLesson05(ValueCheckerTests):
+    modules = (fine_tuning,)
+    right, wrong, values = RIGHT, WRONG, VALUES
+    exercises = {
+        "check_training_run": fine_tuning.TRAINING,
+        "check_paired_interval": fine_tuning.INTERVAL,
+        "check_matthews": fine_tuning.MATTHEWS,
+        "check_macro_f1": fine_tuning.MACRO_F1,
+        "check_spearman": fine_tuning.SPEARMAN,
+    }
+    valued = {"check_labels_used": fine_tuning.LABELS_USED}
+    junk = JUNK | {
+        "a list of lists": [["A"], ["B"]],
+        "a dictionary of matrices": {"A": torch.ones(2, 2)},
+        "returns two words": lambda *arguments: ("a", "b"),
+        "returns two NaNs": lambda *arguments: (float("nan"), float("nan")),
+        "returns two empty lists": lambda *arguments: ([], []),
+    }
+    raised_only = frozenset({"loss-on-output", "no-loss-in-output"})
+    unlisted = frozenset({"not-names"})
 
 
 def test_the_gaps_are_what_their_exercise_says() -> None:
@@ -555,10 +458,3 @@ def test_runs_to_diagnose_show_what_the_questions_say() -> None:
     assert wild[0] == pytest.approx(math.log(2), abs=0.1) and max(wild[:10]) > 1.2 and min(wild[-40:]) > 0.5
     assert all(abs(x - 0.5) <= 0.02 for name in ("05-a", "05-c") for x in runs[name]["accuracy"]["dev"][1][1:])
     assert len(set(runs["05-d"]["accuracy"]["dev"])) > 5
-
-
-def test_a_checker_leaves_the_learners_session_as_it_was() -> None:
-    before = torch.get_rng_state(), torch.get_default_dtype(), torch.is_grad_enabled()
-    judge("check_training_run", written(RIGHT["check_training_run"][0]))
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1:] == (torch.get_default_dtype(), torch.is_grad_enabled())

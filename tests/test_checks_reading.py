@@ -8,24 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checker_cases import (
-    Wrong,
-    assert_accepted,
-    assert_edit_refused,
-    assert_refused,
-    assert_unanswered,
-    judge,
-    raises,
-    written,
-)
+from checker_cases import JUNK, ValueCheckerTests, Wrong, judge
 from notebook_rules import ROOT
 
-from peft_helpers.checks import framework, reading
+from peft_helpers.checks import reading
 
 # ---------------------------------------------------------------- answers that are functions, as learners write them
 
 RIGHT: dict[str, list[str]] = {}
-WRONG: dict[str, list[tuple[str, int, str, str]]] = {}  # (slug, style, old, new): that style with one edit
+WRONG: dict[str, list[Wrong]] = {}
 
 RIGHT["check_step_to_ship"] = [
     """
@@ -55,23 +46,24 @@ def answer(history):
 ]
 BY_INDEX = "history.index(max(dev, key=lambda row: row['accuracy']))"
 WRONG["check_step_to_ship"] = [
-    ("last-instead-of-best", 0, 'max(dev, key=lambda row: row["accuracy"])', "dev[-1]"),
-    ("last-instead-of-best", 1, ' and row["accuracy"] > best', ""),
-    ("lowest-loss", 0, 'max(dev, key=lambda row: row["accuracy"])', 'min(dev, key=lambda row: row["loss"])'),
-    ("lowest-loss", 3, '(-row["accuracy"], row["step"])', 'row["loss"]'),
-    ("training-score", 0, 'max(dev, key=lambda row: row["accuracy"])', 'min(history, key=lambda row: row["loss"])'),
-    ("train-rows", 0, ' if row["split"] == "dev"', ""),
-    ("train-rows", 1, 'row["split"] == "dev" and ', ""),
-    ("worst-for-best", 0, "max(", "min("),
-    ("worst-for-best", 2, "argmax", "argmin"),
-    ("latest-of-equals", 1, "> best", ">= best"),
-    ("latest-of-equals", 3, '(-row["accuracy"], row["step"])', '(-row["accuracy"], -row["step"])'),
-    ("row-for-step", 0, '["step"]', ""),
-    ("score-for-step", 0, '["step"]', '["accuracy"]'),
-    ("score-for-step", 1, "return step", "return best"),
-    ("index-for-step", 2, "np.array(steps)[np.argmax(scores)]", "np.argmax(scores)"),
-    ("index-for-step", 0, 'max(dev, key=lambda row: row["accuracy"])["step"]', BY_INDEX),
-    ("epoch-for-step", 0, '["step"]', '["epoch"]'),
+    Wrong("last-instead-of-best", 0, 'max(dev, key=lambda row: row["accuracy"])', "dev[-1]"),
+    Wrong("last-instead-of-best", 1, ' and row["accuracy"] > best', ""),
+    Wrong("lowest-loss", 0, 'max(dev, key=lambda row: row["accuracy"])', 'min(dev, key=lambda row: row["loss"])'),
+    Wrong("lowest-loss", 3, '(-row["accuracy"], row["step"])', 'row["loss"]'),
+    Wrong("training-score", 0, 'max(dev, key=lambda row: row["accuracy"])',
+          'min(history, key=lambda row: row["loss"])'),
+    Wrong("train-rows", 0, ' if row["split"] == "dev"', ""),
+    Wrong("train-rows", 1, 'row["split"] == "dev" and ', ""),
+    Wrong("worst-for-best", 0, "max(", "min("),
+    Wrong("worst-for-best", 2, "argmax", "argmin"),
+    Wrong("latest-of-equals", 1, "> best", ">= best"),
+    Wrong("latest-of-equals", 3, '(-row["accuracy"], row["step"])', '(-row["accuracy"], -row["step"])'),
+    Wrong("row-for-step", 0, '["step"]', ""),
+    Wrong("score-for-step", 0, '["step"]', '["accuracy"]'),
+    Wrong("score-for-step", 1, "return step", "return best"),
+    Wrong("index-for-step", 2, "np.array(steps)[np.argmax(scores)]", "np.argmax(scores)"),
+    Wrong("index-for-step", 0, 'max(dev, key=lambda row: row["accuracy"])["step"]', BY_INDEX),
+    Wrong("epoch-for-step", 0, '["step"]', '["epoch"]'),
 ]  # fmt: skip
 
 RIGHT["check_majority_accuracy"] = [
@@ -97,16 +89,17 @@ def answer(train_labels, test_labels):
 """,
 ]
 WRONG["check_majority_accuracy"] = [
-    ("coin", 0, "test_labels.count(label) / len(test_labels)", "1 / len(set(test_labels))"),
-    ("share-in-train", 1, "for y in test_labels) / len(test_labels)", "for y in train_labels) / len(train_labels)"),
-    ("commonest-of-test", 1, "Counter(train_labels)", "Counter(test_labels)"),
-    ("commonest-of-test", 2, "bincount(train_labels)", "bincount(test_labels)"),
-    ("always-class-1", 1, "Counter(train_labels).most_common(1)[0][0]", "1"),
-    ("count-for-share", 0, " / len(test_labels)", ""),
-    ("count-for-share", 2, "np.mean", "np.sum"),
-    ("class-for-share", 0, "return test_labels.count(label) / len(test_labels)", "return label"),
-    ("error-rate", 2, "== label", "!= label"),
-    ("error-rate", 1, "y == label", "y != label"),
+    Wrong("coin", 0, "test_labels.count(label) / len(test_labels)", "1 / len(set(test_labels))"),
+    Wrong("share-in-train", 1, "for y in test_labels) / len(test_labels)",
+          "for y in train_labels) / len(train_labels)"),
+    Wrong("commonest-of-test", 1, "Counter(train_labels)", "Counter(test_labels)"),
+    Wrong("commonest-of-test", 2, "bincount(train_labels)", "bincount(test_labels)"),
+    Wrong("always-class-1", 1, "Counter(train_labels).most_common(1)[0][0]", "1"),
+    Wrong("count-for-share", 0, " / len(test_labels)", ""),
+    Wrong("count-for-share", 2, "np.mean", "np.sum"),
+    Wrong("class-for-share", 0, "return test_labels.count(label) / len(test_labels)", "return label"),
+    Wrong("error-rate", 2, "== label", "!= label"),
+    Wrong("error-rate", 1, "y == label", "y != label"),
 ]  # fmt: skip
 
 # ---------------------------------------------------------------- answers that are values
@@ -164,48 +157,8 @@ VALUES: dict[str, tuple[list[Any], list[tuple[str, Any]]]] = {
     ),
 }  # fmt: skip
 
-CHECKERS = [*RIGHT, *VALUES]
-WRONG_FUNCTIONS = [(checker, *wrong) for checker, table in WRONG.items() for wrong in table]
-WRONG_VALUES = [(checker, slug, value) for checker, (_, table) in VALUES.items() for slug, value in table]
-
 
 # ---------------------------------------------------------------- the tests
-
-
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_without_an_answer_nothing_is_failed(checker: str) -> None:
-    empty = {
-        "check_claims": [dict.fromkeys(CLAIMS), {}],
-        "check_loss_and_accuracy": [(None, None), {"loss": None, "accuracy": None}],
-    }
-    answers = [None, lambda *arguments: None] if checker in RIGHT else [None, *empty.get(checker, [])]
-    for answer in answers:
-        assert_unanswered(checker, answer)
-
-
-@pytest.mark.parametrize(("checker", "style"), [(name, i) for name, all_ in RIGHT.items() for i in range(len(all_))])
-def test_right_answers_pass_in_every_style(checker: str, style: int) -> None:
-    assert_accepted(checker, written(RIGHT[checker][style]))
-
-
-@pytest.mark.parametrize(("checker", "slug", "style", "old", "new"), WRONG_FUNCTIONS)
-def test_wrong_functions_are_refused_by_name(checker: str, slug: str, style: int, old: str, new: str) -> None:
-    assert_edit_refused(checker, RIGHT[checker], Wrong(slug, style, old, new))
-
-
-@pytest.mark.parametrize(("checker", "value"), [(name, v) for name, (right, _) in VALUES.items() for v in right])
-def test_right_values_pass(checker: str, value: Any) -> None:
-    assert_accepted(checker, value)
-
-
-@pytest.mark.parametrize(("checker", "slug", "value"), WRONG_VALUES)
-def test_wrong_values_are_refused_by_name(checker: str, slug: str, value: Any) -> None:
-    assert_refused(checker, value, slug)
-
-
-def test_claims_can_be_answered_one_by_one() -> None:
-    verdict = judge("check_claims", dict.fromkeys(CLAIMS) | {"A": "training-score", "F": "fine"})
-    assert verdict.passed is None and "B, C, D, E" in verdict.message
 
 
 class Unprintable:
@@ -213,84 +166,49 @@ class Unprintable:
         raise RuntimeError("it can't be printed")
 
 
-JUNK = {
-    "a string": "0.5",
-    "an empty list": [],
-    "a list of strings": ["a", "b"],
-    "a boolean": True,
-    "NaN": float("nan"),
-    "inf": float("inf"),
-    "a matrix": torch.ones(2, 2),
-    "a dictionary": {"plain": "x"},
-    "a dictionary with odd keys": {("A",): 1, None: 2},
-    "odd values": {"A": Unprintable(), "loss": Unprintable()},
-    "two odd values": (Unprintable(), Unprintable()),
-    "an object": Unprintable(),
-    "a type": dict,
-    "a module": math,
-    "a complex number": 1j,
-    "raises": raises(ValueError("no")),
-    "exits": raises(SystemExit(1)),
-    "returns a string": lambda *arguments: "3",
-    "returns its arguments": lambda *arguments: arguments,
-    "returns an empty list": lambda *arguments: [],
-    "returns an object": lambda *arguments: Unprintable(),
-    "takes no arguments": lambda: 1.0,
-    "spoils its arguments": lambda *arguments: [argument.clear() for argument in arguments],
-    "spoils its rows": lambda rows, *more: [row.clear() for row in rows],
-}
+class TestLesson00(ValueCheckerTests):
+    modules = (reading,)
+    right, wrong, values = RIGHT, WRONG, VALUES
+    exercises = {"check_step_to_ship": reading.STEP_TO_SHIP, "check_majority_accuracy": reading.MAJORITY}
+    valued = {
+        "check_loss_and_accuracy": reading.LOSS_AND_ACCURACY,
+        "check_shipped_step": reading.SHIPPED_STEP,
+        "check_quoted_accuracy": reading.QUOTED_ACCURACY,
+    }
+    half_answered = {
+        "check_claims": [dict.fromkeys(CLAIMS), {}],
+        "check_loss_and_accuracy": [(None, None), {"loss": None, "accuracy": None}],
+    }
+    junk = JUNK | {
+        "an empty list": [],
+        "two strings": ["a", "b"],
+        "a dictionary with odd keys": {("A",): 1, None: 2},
+        "odd values": {"A": Unprintable(), "loss": Unprintable()},
+        "two odd values": (Unprintable(), Unprintable()),
+        "an object": Unprintable(),
+        "returns an odd object": lambda *arguments: Unprintable(),
+        "spoils its arguments": lambda *arguments: [argument.clear() for argument in arguments],
+        "spoils its rows": lambda rows, *more: [row.clear() for row in rows],
+    }
+    silent_junk = frozenset({
+        ("an empty list", "check_loss_and_accuracy"),
+        ("a dictionary", "check_loss_and_accuracy"),
+        ("a dictionary with odd keys", "check_loss_and_accuracy"),
+        ("spoils its arguments", "check_step_to_ship"),
+        ("spoils its arguments", "check_majority_accuracy"),
+    })  # fmt: skip
+    raised_only = frozenset({"train-rows"})
+    unlisted = frozenset(slug for slug, _ in VALUES["check_claims"][1])  # claim by claim: `a-not-fine` stands for all
+
+    def test_no_answer_changes_what_the_next_one_is_asked(self, checker: str) -> None:
+        for answer in self.junk.values():
+            judge(checker, answer)
+            assert reading.run_history()[0]["step"] == 0
 
 
-@pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_junk_is_refused_and_never_raises(checker: str, junk: str) -> None:
-    verdict = judge(checker, JUNK[junk])
-    assert verdict.passed in (False, None) and verdict.message
-    if verdict.passed is None:  # only where nothing but None came back
-        assert (junk, checker) in {
-            ("an empty list", "check_loss_and_accuracy"),
-            ("a dictionary", "check_loss_and_accuracy"),
-            ("a dictionary with odd keys", "check_loss_and_accuracy"),
-            ("spoils its arguments", "check_step_to_ship"),
-            ("spoils its arguments", "check_majority_accuracy"),
-        }
-    assert reading.run_history()[0]["step"] == 0, "an answer must not change what the next one is asked"
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_the_exception_is_named(checker: str) -> None:
-    verdict = judge(checker, raises(ArithmeticError("the reactor is warm")))
-    assert verdict.mistake == "raised" and "ArithmeticError: the reactor is warm" in verdict.message
-
-
-def test_every_mistake_has_a_known_wrong_answer() -> None:
-    tried = {name: {slug for slug, *_ in table} for name, table in WRONG.items()}
-    tried |= {name: {slug for slug, _ in table} for name, (_, table) in VALUES.items()}
-    for checker, exercise in (
-        ("check_step_to_ship", reading.STEP_TO_SHIP),
-        ("check_majority_accuracy", reading.MAJORITY),
-    ):
-        assert {mistake.slug for mistake in exercise.mistakes} <= tried[checker]
-        for mistake in exercise.mistakes:
-            if mistake.variant:
-                assert exercise.judge(mistake.variant).mistake == mistake.slug
-    parts = [*reading.LOSS_AND_ACCURACY.parts.values(), reading.SHIPPED_STEP, reading.QUOTED_ACCURACY]
-    names = ["check_loss_and_accuracy", "check_loss_and_accuracy", "check_shipped_step", "check_quoted_accuracy"]
-    for checker, part in zip(names, parts, strict=True):
-        assert isinstance(part, framework.NumberExercise)
-        assert {wrong.slug for wrong in part.mistakes} <= tried[checker]
-        for wrong in part.mistakes:
-            if wrong.slug != "not-the-best":  # lists every row, the right one too
-                assert abs(wrong.value - part.right) > 2 * part.tolerance * abs(part.right)
-
-
-def test_the_docstring_lists_the_mistakes() -> None:
-    for checker in CHECKERS:
-        assert f"`{checker}`" in reading.__doc__
-    listed = set(reading.__doc__.replace(",", " ").replace(";", " ").replace(":", " ").split())
-    numbers = [*reading.LOSS_AND_ACCURACY.parts.values(), reading.SHIPPED_STEP, reading.QUOTED_ACCURACY]
-    functions = [reading.STEP_TO_SHIP, reading.MAJORITY]
-    assert {mistake.slug for exercise in [*numbers, *functions] for mistake in exercise.mistakes} <= listed
+def test_claims_can_be_answered_one_by_one() -> None:
+    verdict = judge("check_claims", dict.fromkeys(CLAIMS) | {"A": "training-score", "F": "fine"})
+    assert verdict.passed is None and "B, C, D, E" in verdict.message
 
 
 def test_the_run_tells_the_mistakes_apart() -> None:

@@ -10,21 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from checker_cases import (
-    JUNK,
-    Wrong,
-    assert_accepted,
-    assert_edit_refused,
-    assert_refused,
-    assert_unanswered,
-    judge,
-    raises,
-    written,
-)
+from checker_cases import ValueCheckerTests, Wrong, judge
 
-from peft_helpers import checks, rate_range, schedules
-from peft_helpers.checks import framework, training_well
+from peft_helpers import rate_range, schedules
+from peft_helpers.checks import training_well
 
 RIGHT: dict[str, list[str]] = {}
 WRONG: dict[str, list[Wrong]] = {}
@@ -318,110 +307,26 @@ VALUES: dict[str, tuple[list[Any], list[tuple[str, Any]]]] = {
     ),
 }
 
-CHECKERS = [*RIGHT, *VALUES]
-WRONG_FUNCTIONS = [(checker, wrong) for checker, table in WRONG.items() for wrong in table]
-WRONG_VALUES = [(checker, slug, value) for checker, (_, table) in VALUES.items() for slug, value in table]
-
 
 # ---------------------------------------------------------------- the tests
 
 
-@pytest.mark.parametrize("checker", CHECKERS)
-def test_without_an_answer_nothing_is_failed(checker: str) -> None:
-    for answer in (None, lambda *arguments: None) if checker in RIGHT else (None,):
-        assert_unanswered(checker, answer)
+class TestLesson06(ValueCheckerTests):
+    modules = (training_well,)
+    right, wrong, values = RIGHT, WRONG, VALUES
+    exercises = {
+        "check_cosine_schedule": training_well.COSINE,
+        "check_range_reading": training_well.RANGE,
+        "check_early_stopping": training_well.EARLY,
+        "check_penalized_gradient": training_well.PENALIZED,
+        "check_seed_summary": training_well.SEEDS,
+    }
+    half_answered = {"check_run_verdicts": [dict.fromkeys("ABCD"), GOOD | {"D": None}]}
+    unlisted = frozenset({"not-verdicts"})
 
 
-def test_verdicts_left_open_are_not_failed() -> None:
-    assert_unanswered("check_run_verdicts", dict.fromkeys("ABCD"))
-    assert_unanswered("check_run_verdicts", GOOD | {"D": None})
-
-
-@pytest.mark.parametrize(("checker", "style"), [(name, i) for name, all_ in RIGHT.items() for i in range(len(all_))])
-def test_right_answers_pass_in_any_style(checker: str, style: int) -> None:
-    assert_accepted(checker, written(RIGHT[checker][style]))
-
-
-@pytest.mark.parametrize(("checker", "wrong"), WRONG_FUNCTIONS)
-def test_wrong_functions_are_refused_by_name(checker: str, wrong: Wrong) -> None:
-    assert_edit_refused(checker, RIGHT[checker], wrong)
-
-
-@pytest.mark.parametrize("checker", VALUES)
-def test_right_values_pass(checker: str) -> None:
-    for value in VALUES[checker][0]:
-        assert_accepted(checker, value)
-
-
-@pytest.mark.parametrize(("checker", "slug", "value"), WRONG_VALUES)
-def test_wrong_values_are_refused_by_name(checker: str, slug: str, value: Any) -> None:
-    assert_refused(checker, value, slug)
-
-
-@pytest.mark.parametrize("checker", CHECKERS)
-@pytest.mark.parametrize("junk", JUNK)
-def test_junk_never_raises_and_never_passes(checker: str, junk: str) -> None:
-    verdict = judge(checker, JUNK[junk])
-    assert verdict.passed is not True
-    if verdict.passed is None:  # only where nothing but None came back
-        assert junk == "returns Nones"
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-@pytest.mark.parametrize("silent", [1, 2])
-def test_an_answer_that_is_sometimes_none_is_refused(checker: str, silent: int) -> None:
-    right, calls = written(RIGHT[checker][0]), []
-
-    def answer(*arguments):
-        calls.append(1)
-        return None if len(calls) == silent else right(*arguments)
-
-    verdict = judge(checker, answer)
-    assert len(calls) >= 2
-    assert verdict.passed is False, verdict
-
-
-@pytest.mark.parametrize("checker", RIGHT)
-def test_the_exception_is_named(checker: str) -> None:
-    verdict = judge(checker, raises(ArithmeticError("the reactor is warm")))
-    assert "ArithmeticError: the reactor is warm" in verdict.message
-    assert verdict.mistake == "raised"
-
-
-EXERCISES = {
-    "check_cosine_schedule": training_well.COSINE,
-    "check_range_reading": training_well.RANGE,
-    "check_early_stopping": training_well.EARLY,
-    "check_penalized_gradient": training_well.PENALIZED,
-    "check_seed_summary": training_well.SEEDS,
-}
-
-
-@pytest.mark.parametrize("checker", EXERCISES)
-def test_every_variant_of_the_tables_is_told_apart(checker: str) -> None:
-    for mistake in EXERCISES[checker].mistakes:
-        assert mistake.variant
-        assert judge(checker, mistake.variant).mistake == mistake.slug, mistake.message
-
-
-def test_every_mistake_has_a_known_wrong_answer() -> None:
-    found = [e for e in vars(training_well).values() if isinstance(e, framework.FunctionExercise)]
-    assert len(found) == len(EXERCISES) and all(e in found for e in EXERCISES.values())
-    for checker, exercise in EXERCISES.items():
-        named = {m.slug for m in exercise.mistakes} | {p.mistake.slug for p in exercise.probes if p.mistake}
-        assert named <= {w.slug for w in WRONG[checker]}, checker
-
-
-def test_the_module_lists_its_exercises_and_mistakes() -> None:
-    text = training_well.__doc__ or ""
-    for checker in CHECKERS:
-        assert f"`{checker}`" in text and checker in checks.__all__
-    general = {"wrong-outputs", "wrong-value", "wrong-signature", "raised", "not-verdicts"}
-    for checker, table in WRONG.items():
-        assert all(w.slug in text for w in table if w.slug not in general), checker
-    for _, table in VALUES.values():
-        assert all(slug in text for slug, _ in table if slug not in general)
-    assert all(len(styles) >= 3 for styles in RIGHT.values())
+def test_a_copied_model_starts_from_the_same_weight() -> None:
+    assert copy.deepcopy(training_well.Counted()).weight.item() == 0
 
 
 def test_an_endless_training_is_cut_short() -> None:
@@ -459,13 +364,3 @@ def test_runs_to_sort_show_what_their_verdicts_say() -> None:
     assert ends["B"]["train"] > 0.6 and abs(b["train"] - b["dev"]).max() < 0.05
     assert (c["dev"] > c["train"])[2:].all() and c["dev"][-1] < c["dev"].min() + 0.02
     assert (d["dev"] < d["train"])[2:].all() and d["dev"][-1] < d["dev"].min() + 0.02
-
-
-def test_a_checker_leaves_the_learners_session_as_it_was() -> None:
-    before = torch.get_rng_state(), torch.get_default_dtype(), torch.is_grad_enabled()
-    for checker, styles in RIGHT.items():
-        judge(checker, written(styles[0]))
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1:] == (torch.get_default_dtype(), torch.is_grad_enabled())
-    model = training_well.Counted()
-    assert copy.deepcopy(model).weight.item() == 0

@@ -18,6 +18,7 @@ VARIANTS = {
     "IA3": [methods.IA3(keys_and_values=("query", "attention_output"), feed_forward=("ffn_in",))],
     "MagnitudeMask": [methods.MagnitudeMask(share=0.1, targets=("key", "ffn_out"))],
     "FishMask": [methods.FishMask(share=0.1, targets=("key", "value", "ffn_in"))],
+    "DiffPruning": [methods.DiffPruning(share=0.1, targets=("key", "ffn_in"), start=0.0)],
     "Compacter": [methods.Compacter(bottleneck=4, blocks=2, sites=("ffn_out",))],
     "Compose": [
         methods.Compose((methods.TopLayers(1), methods.DoRA(rank=2), methods.IA3(), methods.LoRA(2, targets=("key",)))),
@@ -39,6 +40,7 @@ VARIANTS = {
 SPARING = dict.fromkeys(
     [
         *("DoRA", "AdaLoRA", "VeRA", "KronA", "SAID", "IA3", "MagnitudeMask", "FishMask"),
+        "DiffPruning",
         *("Compacter", "Compose", "S4", "UniPELT"),
     ],
     ("gpt2", "bart"),

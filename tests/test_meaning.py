@@ -29,6 +29,11 @@ def test_what_cannot_be_read_back_is_refused(slots):
         meaning.linearize(slots)
 
 
+def test_an_empty_meaning_says_what_is_wanted():
+    with pytest.raises(ValueError, match="an empty meaning representation says nothing; give at least one slot"):
+        meaning.linearize({})
+
+
 @pytest.mark.parametrize("line", ["", "name", "name: a | name: b", "name: | x: y"])
 def test_a_broken_line_is_refused(line):
     with pytest.raises(ValueError):

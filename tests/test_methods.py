@@ -36,12 +36,13 @@ def saved(tmp_path):
 
 def test_registry():
     families = {family: set(methods.available(family)) for family in methods.FAMILIES}
-    assert set().union(*families.values()) == set(methods.available()) and len(methods.available()) == 25
+    assert set().union(*families.values()) == set(methods.available()) and len(methods.available()) == 26
     assert families["reparametrization"] == {"LoRA", "DoRA", "VeRA", "KronA", "SAID", "AdaLoRA"}
     assert families["hybrid"] == {"Compose", "Compacter", "MAM", "UniPELT", "S4"}
     prompts = {"PrefixTuning", "PromptTuning", "PTuning"}
     assert families["additive"] == {"Houlsby", "Pfeiffer", "ParallelAdapter", "IA3"} | prompts
-    assert families["selective"] == {"BitFit", "LayerNormTuning", "TopLayers", "MagnitudeMask", "FishMask"}
+    masks = {"MagnitudeMask", "FishMask", "DiffPruning"}
+    assert families["selective"] == {"BitFit", "LayerNormTuning", "TopLayers"} | masks
     assert methods.make("LoRA", rank=4, targets=["query"]) == methods.LoRA(rank=4, targets=("query",))
     for name, cls in methods.REGISTRY.items():
         assert cls.__name__ == name and cls.card.family in methods.FAMILIES

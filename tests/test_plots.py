@@ -92,6 +92,7 @@ def test_every_plot_function_is_tested():
     others |= {"gradient_range"}  # two panels share one axis: test_widget_pruning
     others |= {"adapter_placement", "size_against_score", "initialization_scales", "forgetting"}  # test_widget_adapters
     others |= {"cross_attention", "loss_and_writing"}  # test_decoder_runs
+    others |= {"alpha_and_rate", "change_spectra"}  # test_widget_lora
     assert set(plots.__all__) - others == set(FIGURES)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from peft_helpers import storage
+from peft_helpers.pretraining import __main__ as command_line
 from peft_helpers.pretraining import corpora, decoder, denoising, encoder, loop, ngram, shipping, structure, tokenizers
 
 STATES = (("warm", "cold"), ("cold", "warm"), ("very red", "not green"))
@@ -228,6 +230,31 @@ def test_the_decoder_learns_resumes_and_exports(folder, tmp_path, monkeypatch):
     assert "12.5" in (out / "README.md").read_text()
 
 
+@pytest.mark.parametrize("flags", [[], ["--compile"]], ids=["plain", "compile"])
+def test_the_flag_compile_reaches_the_loop(flags, folder, tmp_path, monkeypatch):
+    """A stand-in for `torch.compile`, which wants a C++ compiler: every step goes through what it made, or none."""
+    calls, new_model = [], decoder.new_model
+
+    def compile_by_name(function, **options):
+        def compiled(*arguments, **named):
+            calls.append(function)
+            return function(*arguments, **named)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_by_name)
+    monkeypatch.setattr(decoder, "BLOCK", 16)
+    monkeypatch.setattr(decoder, "HELD_OUT", 8)
+    monkeypatch.setattr(decoder, "new_model", lambda tokenizer, positions: new_model(tokenizer, positions, layers=1))
+    texts = [structure.document(random.Random(i)) for i in range(200)] + SENTENCES
+    tokenizers.train_byte_bpe(texts, tmp_path / "gpt2-tokenizer", "gpt2", 400, 256)
+    told = ["decoder", "--work", tmp_path, "--corpora", folder, "--tokens", 6000, "--steps", 2, "--batch", 4, *flags]
+    monkeypatch.setattr(sys, "argv", ["pretraining", *map(str, told)])
+    command_line.main()
+    assert storage.read_tensors(tmp_path / "decoder.safetensors")[1]["step"] == 2
+    assert len(calls) >= 2 if flags else not calls
+
+
 def test_infilling_hides_a_third_behind_single_masks():
     ids = np.arange(10, 90)
     made = denoising.infill(ids, mask_id=4, draw=np.random.default_rng(0))
@@ -268,7 +295,7 @@ def test_an_unknown_kind_is_refused(tmp_path):
         shipping.export("transducer", tmp_path, tmp_path)
 
 
-def test_a_repeat_counts_only_where_it_can_be_foretold():
+def test_a_repeat_counts_only_where_it_can_be_predicted():
     draw = np.random.default_rng(3)
     row, length = decoder.repeat(draw, np.arange(5, 50))
     assert len(row) == decoder.BLOCK + 1 and decoder.SHORTEST <= length <= decoder.LONGEST

@@ -23,5 +23,22 @@ def test_gaps_and_shares_are_of_the_records(tmp_path, monkeypatch):
     assert math.isclose(reached.average(records.load(tmp_path, task="trails", method="full")), 0.4)
 
 
+def test_bars_are_held_against_the_records_of_both_models(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "SHIPPED", tmp_path)
+    for folder, backbone, method, score in (
+        ("sst2", "pocket-bert", "scratch", 0.7),
+        ("pretraining", "early-pocket-bert", "full", 0.75),
+        ("sst2", "pocket-bert", "full", 0.81),
+    ):
+        records.save(record("sst2", method, 0, score, backbone, labels=2000), tmp_path / folder)
+    rows = [line.split(" | ") for line in reached.growth().splitlines()[2:]]
+    assert [row[2] for row in rows] == ["0", "19", "26"] and [row[-1] for row in rows] == ["10.0 |", "5.0 |", "0.0 |"]
+    writes = record("trails", "PrefixTuning(length=20)", 0, 0.3, "pocket-gpt2", labels=1500)
+    writes.settings["scores"] = dict.fromkeys(reached.SCORES, 0.9)
+    records.save(writes, tmp_path / "trails")
+    last = reached.growth().splitlines()[-1]
+    assert "| 90.0 ±" in last and last.endswith("| 5.0 |")
+
+
 def test_the_shipped_page_shows_the_shipped_records():
     assert reached.section() in (backbones.POCKET / "README.md").read_text("utf-8")

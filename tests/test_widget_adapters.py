@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 
-import ipywidgets as W
-import numpy as np
 import pytest
-from PIL import Image as Pixels
 from test_adapter_runs import record
+from widget_cases import ExplorerTests, text
 
 from peft_helpers import accounting, adapter_runs, plots, widgets
 from peft_helpers.widgets import adapters as view
-from peft_helpers.widgets import explorer as frame
 
 
 def swept(layers: int = 3, seeds: tuple[int, ...] = (0, 1), metric: str = "accuracy") -> list:
@@ -29,32 +25,25 @@ def swept(layers: int = 3, seeds: tuple[int, ...] = (0, 1), metric: str = "accur
     return found
 
 
-@pytest.fixture(scope="module")
-def made() -> dict[str, widgets.Explorer]:
-    return {"span": widgets.span_explorer(swept()), "size": widgets.size_explorer()}
+def make(name: str) -> widgets.Explorer:
+    """A fresh explorer by name."""
+    return widgets.span_explorer(swept()) if name == "span" else widgets.size_explorer()
 
 
-def text(explorer: widgets.Explorer) -> str:
-    """The readout without its marks."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", explorer.readout.value))
+class TestAdapterExplorers(ExplorerTests):
+    names = ("span", "size")
+    changes = {
+        "span": [("span", (0, 2)), ("span", (1, 1))],
+        "size": [("model", "pocket-bert"), ("bottleneck", 256), ("tasks", 20)],
+    }
+
+    @pytest.fixture
+    def made(self, name: str) -> widgets.Explorer:
+        return make(name)
 
 
-CHANGES = [("span", "span", (0, 2)), ("span", "span", (1, 1)), ("size", "model", "pocket-bert"),
-           ("size", "bottleneck", 256), ("size", "tasks", 20)]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "control", "value"), CHANGES)
-def test_controls_change_picture_and_readout_and_reset_restores_them(made, name, control, value) -> None:
-    explorer = made[name]
-    picture, readout = explorer.image.value, explorer.readout.value
-    explorer.controls[control].value = value
-    assert explorer.image.value != picture and explorer.readout.value != readout
-    explorer.reset_button.click()
-    assert explorer.image.value == picture and explorer.readout.value == readout
-
-
-def test_the_span_says_what_the_records_say(made) -> None:
-    explorer = made["span"]
+def test_the_span_says_what_the_records_say() -> None:
+    explorer = make("span")
     spans = explorer.compute((0, 0)).spans
     assert (spans.layers, spans.seeds, spans.metric) == (3, 2, "accuracy")
     assert spans.whole == pytest.approx(0.89) and spans.scores[1, 2] == pytest.approx(0.68)
@@ -71,8 +60,8 @@ def test_another_metric_is_no_percentage() -> None:
     assert "spearman 0.79 (−0.100;" in explorer.describe(explorer.compute((0, 0))).as_text()
 
 
-def test_the_size_says_what_the_formulas_say(made) -> None:
-    explorer = made["size"]
+def test_the_size_says_what_the_formulas_say() -> None:
+    explorer = make("size")
     reading = explorer.compute("BERT-large", 64, 9)
     assert reading.base == 335_141_888 and reading.per_task == 6_446_082
     assert reading.totals(9)["adapters"] / reading.base == pytest.approx(1.173, abs=1e-3)
@@ -85,30 +74,6 @@ def test_the_size_says_what_the_formulas_say(made) -> None:
         explorer.picture.jpeg(reading)
         assert not re.search(r"\b(nan|inf)\b", explorer.describe(reading).as_text())
     assert view.SizeReading("pocket-bert", 16, 1).base + 2 * 256 + 2 == 5_356_290
-
-
-@pytest.mark.parametrize("name", ["span", "size"])
-def test_they_are_like_the_other_explorers(made, name: str) -> None:
-    explorer = made[name]
-    assert f"pf-{name}-explorer" in explorer._dom_classes and "pf-explorer" in explorer._dom_classes
-    assert 'aria-live="polite"' in explorer.readout.value and "needs a running notebook" in repr(explorer)
-    assert all(getattr(control, "continuous_update", True) for control in explorer.controls.values())
-    figure = widgets.static(explorer)
-    assert explorer.describe(explorer.compute(**explorer.defaults)).summary in figure.alt
-    width, height = Pixels.open(io.BytesIO(explorer.image.value)).size
-    assert (explorer.image.layout.width, explorer.image.layout.height) == (f"{width // 2}px", f"{height // 2}px")
-    static = np.asarray(Pixels.open(io.BytesIO(plots.png(figure, dpi=frame.IN_PICTURE))).convert("L"), dtype=float)
-    alive = np.asarray(Pixels.open(io.BytesIO(explorer.image.value)).convert("L"), dtype=float)
-    assert abs(static - alive).mean() < 2
-
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    allowed = (W.SelectionRangeSlider, W.SelectionSlider, W.ToggleButtons, W.Button, W.Image, W.HTML, W.HBox,
-               widgets.Explorer)  # fmt: skip
-    assert all(type(widget) in allowed for widget in walk(explorer))
 
 
 def test_gaps_are_named() -> None:

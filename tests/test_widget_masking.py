@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import io
 import re
 
-import ipywidgets as W
 import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image as Pixels
+from widget_cases import ExplorerTests, text
 
-from peft_helpers import plots, tasks, widgets
-from peft_helpers.widgets import explorer, masking
+from peft_helpers import tasks, widgets
+from peft_helpers.widgets import masking
 
 TEXT = "red sea very warm not cold"
 LABELS = ("warm", "cold")
@@ -40,10 +37,6 @@ def sentence() -> masking.Sentence:
 @pytest.fixture
 def made(sentence) -> widgets.Explorer:
     return masking.explore(sentence, 4)
-
-
-def text(made: widgets.Explorer) -> str:
-    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", made.readout.value))).replace("−", "-")
 
 
 # ---------------------------------------------------------------- what is computed
@@ -111,18 +104,9 @@ def test_texts_without_room_are_refused(wrong):
 # ---------------------------------------------------------------- the widget
 
 
-def test_every_control_changes_picture_and_readout_and_reset_restores_them(made):
-    picture, readout, changes = made.image.value, made.readout.value, []
-    for label, value in {"way": "deleted", "position": 1, "layer": 1, "head": 2}.items():
-        made.controls[label].value = value
-        assert made.image.value != picture, f"{label} leaves the picture as it was"
-        assert made.readout.value != readout, f"{label} leaves the readout as it was"
-        made.reset_button.click()
-        assert made.image.value == picture and made.readout.value == readout and made.state() == made.defaults
-    made.controls["way"].value = "mask"
-    made.image.observe(changes.append, "value")
-    made.reset_button.click()
-    assert len(changes) == 1
+class TestMaskExplorer(ExplorerTests):
+    names = ("mask",)
+    changes = {"mask": [("way", "deleted"), ("position", 1), ("layer", 1), ("head", 2)]}
 
 
 def test_every_state_can_be_drawn(made, sentence):
@@ -134,11 +118,7 @@ def test_every_state_can_be_drawn(made, sentence):
             assert not re.search(r"\b(nan|NaN|inf\w*)\b", made.describe(reading).as_text())
 
 
-def test_selectors_keyboard_and_text(made):
-    assert {"pf-mask-explorer", "pf-explorer"} <= set(made._dom_classes)
-    assert 'aria-live="polite"' in made.readout.value
-    assert all(getattr(control, "continuous_update", True) for control in made.controls.values())
-    assert "needs a running notebook" in repr(made) and "VBox(" not in repr(made)
+def test_the_readout_says_how_a_word_was_hidden(made):
     assert "'warm' hidden ([MASK] in its place)" in text(made)
     made.controls["way"].value = "deleted"
     assert "its place is gone" in text(made)
@@ -151,26 +131,6 @@ def test_equal_words_are_told_apart_on_the_slider():
     sentence = masking.read_sentence(model, tiny.tokenizer(), LABELS, "sea not sea")
     names = [name for name, _ in masking.explore(sentence).controls["position"].options]
     assert names == ["nothing", "sea (1)", "not", "sea (3)"]
-
-
-def test_picture_is_sharp_and_static_shows_the_default_state(made):
-    width, height = Pixels.open(io.BytesIO(made.image.value)).size
-    assert (made.image.layout.width, made.image.layout.height) == (f"{width // 2}px", f"{height // 2}px")
-    figure = widgets.static(made)
-    assert made.describe(made.compute(**made.defaults)).summary in figure.alt
-    static = np.asarray(Pixels.open(io.BytesIO(plots.png(figure, dpi=explorer.IN_PICTURE))).convert("L"), dtype=float)
-    alive = np.asarray(Pixels.open(io.BytesIO(made.image.value)).convert("L"), dtype=float)
-    assert abs(static - alive).mean() < 2
-
-
-def test_made_of_core_widgets(made):
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    allowed = (W.SelectionSlider, W.ToggleButtons, W.Button, W.Image, W.HTML, W.HBox, widgets.Explorer)
-    assert all(type(widget) in allowed for widget in walk(made))
 
 
 def test_on_the_shipped_encoder():

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import itertools
 import re
 from pathlib import Path
 
-import ipywidgets as W
-import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image as Pixels
+from widget_cases import ExplorerTests, text
 
 from peft_helpers import accounting, plots, pruning, pruning_runs, records, widgets
-from peft_helpers.widgets import explorer as frame
 from peft_helpers.widgets import pruning as view
 
 
@@ -47,11 +43,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> list[records.Record]:
         again = pruning_runs.sweep("tiny", "tiny", folder, shares=(0.5, 0.9))
         assert [(r.id, r.score) for r in again] == [(r.id, r.score) for r in made], "the same again, in the same files"
     return made
-
-
-def text(made: widgets.Explorer) -> str:
-    """The readout without its marks."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", made.readout.value))
 
 
 # ---------------------------------------------------------------- the sweep
@@ -95,24 +86,25 @@ def test_shipped_records_are_complete() -> None:
 # ---------------------------------------------------------------- the explorer
 
 
-def make(swept: list[records.Record]) -> widgets.Explorer:
+@pytest.fixture
+def made(swept: list[records.Record]) -> widgets.Explorer:
     return widgets.pruning_explorer(swept)
 
 
-def test_controls_change_picture_and_readout_and_reset_restores_them(swept: list[records.Record]) -> None:
-    scored = [dataclasses.replace(r, score=0.5 + 0.01 * i) for i, r in enumerate(swept)]
-    made = widgets.pruning_explorer(scored)
-    assert made.state() == {"kind": "structured", "share": 0.5, "recovered": False}
-    picture, readout = made.image.value, made.readout.value
-    for label, value in {"kind": "global", "share": 0.9, "recovered": True}.items():
-        made.controls[label].value = value
-        assert made.image.value != picture and made.readout.value != readout, label
-        made.reset_button.click()
-        assert made.image.value == picture and made.readout.value == readout
+class TestPruningExplorer(ExplorerTests):
+    names = ("pruning",)
+    changes = {"pruning": [("kind", "global"), ("share", 0.9), ("recovered", True)]}
+
+    @pytest.fixture
+    def made(self, swept: list[records.Record]) -> widgets.Explorer:
+        """No two records with the same score: whatever is chosen looks different."""
+        return widgets.pruning_explorer([dataclasses.replace(r, score=0.5 + 0.01 * i) for i, r in enumerate(swept)])
+
+    def test_it_begins_where_half_the_units_are_gone(self, made: widgets.Explorer) -> None:
+        assert made.state() == {"kind": "structured", "share": 0.5, "recovered": False}
 
 
-def test_the_readout_says_what_the_records_say(swept: list[records.Record]) -> None:
-    made = make(swept)
+def test_the_readout_says_what_the_records_say(swept: list[records.Record], made: widgets.Explorer) -> None:
     found = {(r.settings["kind"], r.settings["share"], r.settings["recovered"]): r for r in swept}
     for state in itertools.product(pruning_runs.KINDS, (0.0, 0.5, 0.9), (False, True)):
         reading = made.compute(*state)
@@ -124,41 +116,19 @@ def test_the_readout_says_what_the_records_say(swept: list[records.Record]) -> N
     assert "Units removed, 50%, without recovery training: file × " in text(made)
 
 
-def test_it_is_like_the_other_explorers(swept: list[records.Record]) -> None:
-    made = make(swept)
-    assert "pf-pruning-explorer" in made._dom_classes and "pf-explorer" in made._dom_classes
-    assert 'aria-live="polite"' in made.readout.value and "needs a running notebook" in repr(made)
-    assert all(getattr(control, "continuous_update", True) for control in made.controls.values())
-    figure = widgets.static(made)
-    assert made.describe(made.compute(**made.defaults)).summary in figure.alt
-    width, height = Pixels.open(io.BytesIO(made.image.value)).size
-    assert (made.image.layout.width, made.image.layout.height) == (f"{width // 2}px", f"{height // 2}px")
-    static = np.asarray(Pixels.open(io.BytesIO(plots.png(figure, dpi=frame.IN_PICTURE))).convert("L"), dtype=float)
-    alive = np.asarray(Pixels.open(io.BytesIO(made.image.value)).convert("L"), dtype=float)
-    assert abs(static - alive).mean() < 2
-
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    allowed = (W.SelectionSlider, W.ToggleButtons, W.Button, W.Image, W.HTML, W.HBox, widgets.Explorer)
-    assert all(type(widget) in allowed for widget in walk(made))
-
-
 def test_the_shipped_records_are_its_default() -> None:
     made = widgets.pruning_explorer()
     assert made.state()["share"] == 0.5
     assert len(made.controls["share"].options) == 1 + len(pruning_runs.SHARES)
 
 
-def test_gaps_are_named(swept: list[records.Record]) -> None:
+def test_gaps_are_named(swept: list[records.Record], made: widgets.Explorer) -> None:
     with pytest.raises(ValueError, match=r"missing \(all of them\); python -m peft_helpers\.pruning_runs"):
         widgets.pruning_explorer([])
     with pytest.raises(ValueError, match=r"missing \(\('tensor', 0\.9, True\)\)"):
         widgets.pruning_explorer([r for r in swept if r.method != "pruned tensor 0.9 recovered"])
     other = [dataclasses.replace(r, settings={}) for r in swept]
-    assert widgets.pruning_explorer([*swept, *other]).state() == make(swept).state()
+    assert widgets.pruning_explorer([*swept, *other]).state() == made.state()
     assert set(view.KINDS) == set(pruning_runs.KINDS)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import io
 import re
 
-import ipywidgets as W
 import numpy as np
 import pytest
 import torch
-from PIL import Image as Pixels
 from test_decoder import gpt2
+from widget_cases import ExplorerTests, text
 
-from peft_helpers import decoder, decoding, plots, widgets
-from peft_helpers.widgets import explorer, sampling
+from peft_helpers import decoder, decoding, widgets
+from peft_helpers.widgets import sampling
 
 IDS, END = [5, 6, 7], 3
 NAMES = [f"w{i}" for i in range(40)]
@@ -32,10 +29,6 @@ def prompted() -> sampling.Prompted:
 @pytest.fixture
 def made(prompted) -> widgets.Explorer:
     return sampling.explore(prompted)
-
-
-def text(made: widgets.Explorer) -> str:
-    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", made.readout.value))).replace("−", "-")
 
 
 # ---------------------------------------------------------------- what is computed
@@ -95,18 +88,9 @@ def test_an_empty_prompt_is_refused():
 # ---------------------------------------------------------------- the widget
 
 
-def test_every_control_changes_picture_and_readout_and_reset_restores_them(made):
-    picture, readout, changes = made.image.value, made.readout.value, []
-    for label, value in {"throw": 2, "temperature": 0.5, "top_k": 3}.items():
-        made.controls[label].value = value
-        assert made.image.value != picture, f"{label} leaves the picture as it was"
-        assert made.readout.value != readout, f"{label} leaves the readout as it was"
-        made.reset_button.click()
-        assert made.image.value == picture and made.readout.value == readout and made.state() == made.defaults
-    made.controls["temperature"].value = 2.0
-    made.image.observe(changes.append, "value")
-    made.reset_button.click()
-    assert len(changes) == 1
+class TestSamplingExplorer(ExplorerTests):
+    names = ("sampling",)
+    changes = {"sampling": [("throw", 2), ("temperature", 0.5), ("top_k", 3)]}
 
 
 def test_every_state_can_be_drawn(made, prompted):
@@ -116,11 +100,7 @@ def test_every_state_can_be_drawn(made, prompted):
     made.picture.jpeg(made.compute(temperature=0.2, top_k=1, throw=1))
 
 
-def test_selectors_keyboard_and_text(made):
-    assert {"pf-sampling-explorer", "pf-explorer"} <= set(made._dom_classes)
-    assert 'aria-live="polite"' in made.readout.value
-    assert all(getattr(control, "continuous_update", True) for control in made.controls.values())
-    assert "needs a running notebook" in repr(made) and "VBox(" not in repr(made)
+def test_the_readout_says_how_many_tokens_are_left(made):
     made.controls["top_k"].value = 1
     assert "the 1 likeliest tokens" in text(made) and "among 1.0 equally likely" in text(made)
 
@@ -132,26 +112,6 @@ def test_long_and_empty_texts_have_room(prompted):
     assert view.text.get_text().count("\n") == sampling.LINES - 1 and view.text.get_text().endswith("…")
     empty = sampling.Prompted("p", prompted.tokens, prompted.logits, dict.fromkeys(prompted.texts, ""))
     assert "(nothing)" in sampling.describe(sampling.compute(empty, 1.0, 0, 1)).summary
-
-
-def test_picture_is_sharp_and_static_shows_the_default_state(made):
-    width, height = Pixels.open(io.BytesIO(made.image.value)).size
-    assert (made.image.layout.width, made.image.layout.height) == (f"{width // 2}px", f"{height // 2}px")
-    figure = widgets.static(made)
-    assert made.describe(made.compute(**made.defaults)).summary in figure.alt
-    static = np.asarray(Pixels.open(io.BytesIO(plots.png(figure, dpi=explorer.IN_PICTURE))).convert("L"), dtype=float)
-    alive = np.asarray(Pixels.open(io.BytesIO(made.image.value)).convert("L"), dtype=float)
-    assert abs(static - alive).mean() < 2
-
-
-def test_made_of_core_widgets(made):
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    allowed = (W.SelectionSlider, W.ToggleButtons, W.Button, W.Image, W.HTML, W.HBox, widgets.Explorer)
-    assert all(type(widget) in allowed for widget in walk(made))
 
 
 def test_on_the_shipped_decoder():

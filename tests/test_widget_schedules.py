@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image as Pixels
+from widget_cases import ExplorerTests, text
 
-from peft_helpers import plots, records, schedule_sweep, schedules, training, widgets
-from peft_helpers.widgets import explorer
+from peft_helpers import records, schedule_sweep, schedules, training, widgets
 from peft_helpers.widgets import schedules as schedule_widget
 
 RATES = (1e-4, 1e-3, 1e-2)
@@ -40,17 +38,9 @@ def made() -> widgets.Explorer:
     return widgets.schedule_explorer(RUNS)
 
 
-def text(one: widgets.Explorer) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", one.readout.value))
-
-
-def test_every_control_changes_picture_and_readout_and_reset_restores_them(made):
-    picture, readout = made.image.value, made.readout.value
-    for name, value in (("shape", "cosine"), ("rate", 1e-2)):
-        made.controls[name].value = value
-        assert made.image.value != picture and made.readout.value != readout, name
-        made.reset_button.click()
-        assert made.image.value == picture and made.readout.value == readout
+class TestScheduleExplorer(ExplorerTests):
+    names = ("schedule",)
+    changes = {"schedule": [("shape", "cosine"), ("rate", 1e-2)]}
 
 
 def test_every_state_can_be_drawn_and_told(made):
@@ -68,16 +58,6 @@ def test_the_readout_has_the_recorded_values(made):
     made.controls["shape"].value, made.controls["rate"].value = "cosine", 1e-2
     assert "cosine, peak rate 0.01: dev loss 0.660 before training, 0.360 at step 30" in text(made)
     assert "0.360 ◂" in text(made)
-
-
-def test_static_picture_keyboard_and_text(made):
-    assert {"pf-explorer", "pf-schedule-explorer"} <= set(made._dom_classes)
-    assert 'aria-live="polite"' in made.readout.value and "needs a running notebook" in repr(made)
-    figure = made.static()
-    assert made.describe(made.compute(**made.defaults)).summary in figure.alt
-    still = np.asarray(Pixels.open(io.BytesIO(plots.png(figure, dpi=explorer.IN_PICTURE))).convert("L"), dtype=float)
-    alive = np.asarray(Pixels.open(io.BytesIO(made.image.value)).convert("L"), dtype=float)
-    assert abs(still - alive).mean() < 2
 
 
 def test_a_rate_that_diverged_for_one_shape_is_left_out():

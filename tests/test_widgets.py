@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
-import io
-import re
 from pathlib import Path
 
-import ipywidgets as W
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 import torch
-from PIL import Image as Pixels
 from torch.nn import functional as F
+from widget_cases import ExplorerTests, text
 
-from peft_helpers import plots, widgets
+from peft_helpers import widgets
 from peft_helpers.widgets import bowl, curves, descent, explorer, loss, optimizer
 
 RUNS = {
@@ -36,89 +32,15 @@ def make(name: str) -> widgets.Explorer:
 NAMES = ["loss", "descent", "optimizer", "curve"]
 
 
-def other_value(control):
-    """A value that the control has not now."""
-    if hasattr(control, "options"):
-        values = [option[1] if isinstance(option, tuple) else option for option in control.options]
-        return next(value for value in values if value != control.value)
-    return control.max if control.value < control.max else control.min
-
-
-def text(explorer: widgets.Explorer) -> str:
-    """The readout without its marks."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", explorer.readout.value)).replace("−", "-")
-
-
 # ---------------------------------------------------------------- what all have in common
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_control_changes_picture_and_readout_and_reset_restores_them(name):
-    made = make(name)
-    picture, readout = made.image.value, made.readout.value
-    for label, control in made.controls.items():
-        control.value = other_value(control)
-        assert made.image.value != picture, f"{label} leaves the picture as it was"
-        assert made.readout.value != readout, f"{label} leaves the readout as it was"
-        made.reset_button.click()
-        assert made.image.value == picture and made.readout.value == readout and made.state() == made.defaults
+class TestExplorers(ExplorerTests):
+    names = NAMES
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_reset_draws_once(name):
-    made, changes = make(name), []
-    for control in made.controls.values():
-        control.value = other_value(control)
-    made.image.observe(changes.append, "value")
-    made.reset_button.click()
-    assert len(changes) == 1
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_picture_is_sharp_and_its_place_is_fixed(name):
-    made = make(name)
-    width, height = Pixels.open(io.BytesIO(made.image.value)).size
-    assert (made.image.layout.width, made.image.layout.height) == (f"{width // 2}px", f"{height // 2}px")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_extreme_can_be_drawn(name):
-    """Both ends of every slider with both ends of every other: no warning, no error, no infinite number."""
-    made = make(name)
-    ends = []
-    for control in made.controls.values():
-        if hasattr(control, "options"):
-            values = [option[1] if isinstance(option, tuple) else option for option in control.options]
-            ends.append((values[0], values[-1]))
-        else:
-            ends.append((control.min, control.max))
-    for corner in range(2 ** len(ends)):
-        state = dict(zip(made.controls, (pair[corner >> i & 1] for i, pair in enumerate(ends)), strict=True))
-        reading = made.compute(**state)
-        made.picture.jpeg(reading)
-        shown = made.describe(reading).as_text()
-        assert not re.search(r"\b(nan|NaN|infinity)\b", shown), (state, shown)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_selectors_keyboard_and_text(name):
-    made = make(name)
-    assert f"pf-{name}-explorer" in made._dom_classes and "pf-explorer" in made._dom_classes
-    assert 'aria-live="polite"' in made.readout.value
-    assert all(getattr(control, "continuous_update", True) for control in made.controls.values())
-    assert "needs a running notebook" in repr(made) and "VBox(" not in repr(made)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_static_picture_shows_the_default_state_with_a_text_alternative(name):
-    made = make(name)
-    figure = widgets.static(made)
-    assert made.describe(made.compute(**made.defaults)).summary in figure.alt
-    static = np.asarray(Pixels.open(io.BytesIO(plots.png(figure, dpi=explorer.IN_PICTURE))).convert("L"), dtype=float)
-    alive = np.asarray(Pixels.open(io.BytesIO(made.image.value)).convert("L"), dtype=float)
-    assert abs(static - alive).mean() < 2, (
-        "the static picture and the widget's differ"
-    )  # of 255; JPEG, order of drawing
+    @pytest.fixture
+    def made(self, name: str) -> widgets.Explorer:
+        return make(name)
 
 
 def test_static_by_name():
@@ -330,14 +252,3 @@ def test_only_what_the_older_ipywidgets_has_too():
         assert keywords <= COMMON[name], f"W.{name} gets {keywords - COMMON[name]}"
     for module in (explorer, curves):
         assert "W.Output" not in inspect.getsource(module)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_made_of_core_widgets(name):
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    allowed = (W.FloatSlider, W.SelectionSlider, W.ToggleButtons, W.Button, W.Image, W.HTML, W.HBox, widgets.Explorer)
-    assert all(type(widget) in allowed for widget in walk(make(name)))

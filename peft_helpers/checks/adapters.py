@@ -411,9 +411,14 @@ def is_trained(name: str) -> bool:
 
 
 def ask_names(function: Callable) -> Tensor:
+    """One entry a name of a BERT with adapters: 1 for trained."""
+    return flags_of(function, NAMES)
+
+
+def flags_of(function: Callable, names: Collection[str]) -> Tensor:
     """One entry a name: 1 for trained."""
     flags = []
-    for name in NAMES:
+    for name in names:
         given = call(function, name)
         if isinstance(given, Tensor) and given.numel() == 1:
             given = given.item()

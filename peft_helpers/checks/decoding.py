@@ -3,7 +3,7 @@
 09-1  `causal_mask(attention_mask)`: (B, T) of 1 and 0 -> (B, T, T), true where row t may see column s (4 min)
       checker: `check_causal_mask`
       mistakes: future-visible, not-causal, itself-hidden, padding-visible, row-without-key, queries-masked,
-        mask-inverted, wrong-axis
+        mask-inverted
 
 09-2  `answer_labels(prompt, answer, end, length)`: lists of ids -> `length` labels (6 min)
       checker: `check_answer_labels`
@@ -12,12 +12,12 @@
 
 09-3  `cache_megabytes`: keys and values of a batch (3 min)
       checker: `check_cache_memory`
-      mistakes: half-counted, elements, heads-multiplied, one-layer, one-text, one-token, whole-vocabulary
+      mistakes: half-counted, elements, heads-multiplied, one-head, one-layer, one-text, one-token, bytes
 
 09-4  `sampling_probabilities(logits, temperature, top_p)`: (V,) -> (V,) (7 min)
       checker: `check_sampling`
-      mistakes: temperature-multiplied, temperature-ignored, temperature-late, crossing-token-lost, threshold-on-one,
-        not-renormalized, order-lost, zero-logit, likeliest-dropped, nothing-cut
+      mistakes: temperature-multiplied, temperature-ignored, temperature-on-probabilities, temperature-late,
+        crossing-token-lost, threshold-on-one, not-renormalized, order-lost, zero-logit, likeliest-dropped, nothing-cut
 
 09-5  `clipped_matches(tokens, references, n)`: -> (matched, counted) n-grams (5 min)
       checker: `check_clipped_matches`
@@ -25,11 +25,7 @@
 
 09-6  `slot_errors(given, said)`: two dictionaries -> number of errors (4 min)
       checker: `check_slot_errors`
-      mistakes: wrong-twice, added-ignored, missing-ignored, values-ignored, slots-ignored
-
-09-7  `longest_common(a, b)`: two lists of words -> length of the longest common subsequence (7 min)
-      checker: `check_longest_common`
-      mistakes: contiguous, order-ignored, greedy, same-places
+      mistakes: wrong-twice, added-ignored, missing-ignored, values-ignored, slots-ignored, rate-returned
 """
 
 from __future__ import annotations
@@ -189,12 +185,12 @@ LABELS = FunctionExercise(
     mistakes=[
         Mistake(
             "loss-on-x",
-            "The prompt has labels: the model is paid for foretelling x, which nobody will ask it to write.",
+            "The prompt has labels: the model is paid for predicting x, which nobody will ask it to write.",
             partial(label_row, on_x=True),
         ),
         Mistake(
             "off-by-one",
-            "The labels are moved to the left, each to the place that foretells it. The loss does that already: moved "
+            "The labels are moved to the left, each to the place that predicts it. The loss does that already: moved "
             "twice, every token learns to name the next but one.",
             moved(-1),
         ),
@@ -240,7 +236,7 @@ LABELS = FunctionExercise(
         ),
         Mistake(
             "first-token-lost",
-            "The answer's first token is ignored. It is foretold from the prompt's last place: that is the very step "
+            "The answer's first token is ignored. It is predicted from the prompt's last place: that is the very step "
             "from x to y.",
             partial(label_row, skip=1),
         ),
@@ -543,71 +539,3 @@ SLOTS = FunctionExercise(
 def check_slot_errors(answer: Any) -> Verdict:
     """Exercise 09-6: `slot_errors(given, said)` -> number of errors."""
     return SLOTS.judge(answer)
-
-
-# ---------------------------------------------------------------- 09-7
-
-
-def longest_run(a: Sequence[str], b: Sequence[str]) -> int:
-    """Without gaps."""
-    spans = {tuple(b[i:j]) for i in range(len(b)) for j in range(i + 1, len(b) + 1)}
-    return max((j - i for i in range(len(a)) for j in range(i + 1, len(a) + 1) if tuple(a[i:j]) in spans), default=0)
-
-
-def greedy_common(a: Sequence[str], b: Sequence[str]) -> int:
-    """Every word of a takes the first free place in b behind the last one."""
-    at, found = 0, 0
-    for word in a:
-        if word in list(b[at:]):
-            at += list(b[at:]).index(word) + 1
-            found += 1
-    return found
-
-
-FIRST = ["we", "saw", "the", "old", "mill", "by", "the", "lake", "in", "fall"]
-SECOND = ["in", "fall", "the", "lake", "by", "the", "old", "mill", "is", "cold"]
-COMMON = FunctionExercise(
-    right=overlap.longest_common,
-    probes=[
-        Probe("two short texts", lambda f: call(f, list("abcbdab"), list("bdcaba"))),
-        Probe("two sentences", lambda f: call(f, FIRST, SECOND)),
-        Probe("the same the other way round", lambda f: call(f, SECOND, FIRST)),
-        Probe("equal texts", lambda f: call(f, FIRST, FIRST)),
-        Probe("nothing in common", lambda f: call(f, FIRST, ["x", "y"])),
-        Probe("an empty text", lambda f: call(f, [], SECOND)),
-    ],
-    mistakes=[
-        Mistake(
-            "contiguous",
-            "That is the longest common *piece*. A subsequence may have gaps; only the order must be the same.",
-            longest_run,
-        ),
-        Mistake(
-            "order-ignored",
-            "That counts common words in any order. Put 'b a' against 'a b': the subsequence has length 1.",
-            lambda a, b: (Counter(a) & Counter(b)).total(),
-        ),
-        Mistake(
-            "order-ignored",
-            "That counts different common words in any order. The order must be the same.",
-            lambda a, b: len(set(a) & set(b)),
-        ),
-        Mistake(
-            "greedy",
-            "Every word takes the first place that it finds; a word that matches far behind uses up all before it. "
-            "Compare both ways: take the match, or leave it.",
-            greedy_common,
-        ),
-        Mistake(
-            "same-places",
-            "That compares word by word at the same places: one inserted word, and nothing fits any more.",
-            lambda a, b: sum(x == y for x, y in zip(a, b, strict=False)),
-        ),
-    ],
-    praise="Right. ROUGE-L is the F1 of this length over the two texts' lengths.",
-)
-
-
-def check_longest_common(answer: Any) -> Verdict:
-    """Exercise 09-7: `longest_common(a, b)` -> length."""
-    return COMMON.judge(answer)

@@ -374,6 +374,15 @@ class SeveralNumbers:
         return Verdict(True, self.praise)
 
 
+def as_choice(answer: str) -> str:
+    """An answer as choices are written, in lower case with hyphens.
+
+    >>> as_choice(" Wrong_sign"), as_choice("rate too large")
+    ('wrong-sign', 'rate-too-large')
+    """
+    return "-".join(answer.lower().replace("_", " ").replace("-", " ").split())
+
+
 @dataclass(frozen=True)
 class ChoiceExercise:
     """An exercise whose answer is one of several words; `options` explains each, the right one included."""
@@ -387,7 +396,7 @@ class ChoiceExercise:
             return unanswered()
         if not isinstance(answer, str):
             return refused("not-a-choice", f"Choose one of {', '.join(self.options)}; got {_describe(answer)}.")
-        chosen = "-".join(answer.lower().replace("_", " ").replace("-", " ").split())
+        chosen = as_choice(answer)
         if chosen not in self.options:
             return refused("not-a-choice", f"{answer!r} is none of {', '.join(self.options)}.")
         if chosen == self.right:

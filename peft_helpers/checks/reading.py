@@ -51,6 +51,7 @@ from peft_helpers.checks.framework import (
     SeveralNumbers,
     Verdict,
     WrongNumber,
+    as_choice,
     as_numbers,
     call,
     refused,
@@ -515,7 +516,7 @@ def check_claims(answer: Any) -> Verdict:
         given = answer.get(name)
         if given is None:
             continue
-        chosen = "-".join(given.lower().replace("_", " ").replace("-", " ").split()) if isinstance(given, str) else None
+        chosen = as_choice(given) if isinstance(given, str) else None
         if chosen not in VERDICTS:
             return refused("not-a-choice", f"Claim {name}: choose one of {', '.join(VERDICTS)}.")
         if chosen != right:

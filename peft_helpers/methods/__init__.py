@@ -14,6 +14,7 @@ from peft_helpers.methods.base import FAMILIES, REGISTRY, Card, Method, availabl
 from peft_helpers.methods.bitfit import BitFit
 from peft_helpers.methods.compacter import Compacter
 from peft_helpers.methods.compose import Compose
+from peft_helpers.methods.diff_pruning import DiffPruning
 from peft_helpers.methods.dora import DoRA
 from peft_helpers.methods.fish_mask import FishMask
 from peft_helpers.methods.full import FullFineTuning
@@ -53,6 +54,7 @@ __all__ = [
     "Card",
     "Compacter",
     "Compose",
+    "DiffPruning",
     "DoRA",
     "FishMask",
     "FullFineTuning",

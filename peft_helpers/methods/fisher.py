@@ -31,6 +31,8 @@ def information(
     """
     modules = {site.path: site.module for site in sites}  # GPT-2's query, key and value are one
     weights = [module.weight for module in modules.values()]
+    if any(weight.is_meta for weight in weights):  # shapes without numbers: nothing to measure, all alike
+        return {path: torch.zeros_like(module.weight, dtype=torch.float32) for path, module in modules.items()}
     wanted, training = [weight.requires_grad for weight in weights], model.training
     found, texts = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights], 0
     draw = torch.Generator().manual_seed(seed)

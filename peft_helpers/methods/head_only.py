@@ -20,4 +20,5 @@ class HeadOnly(Method):
         pass
 
     def parameter_count(self, anatomy: Anatomy) -> int:
+        """0: the head is every method's, and not counted here."""
         return 0

@@ -161,8 +161,14 @@ def train(anatomy: Anatomy, parameters: Iterable[nn.Parameter]) -> None:
 
     A tensor that several modules share (tied embeddings) gets one copy that they share. A 16-bit module is wrapped, so
     that the optimizer sees float32 and the model 16 bits.
+
+    Raises:
+        ValueError: one of them holds a quantized weight's codes.
     """
     adaptation, model = anatomy.model.adaptation, anatomy.model
+    parameters = list(parameters)
+    if whole := sorted({str(p.dtype).removeprefix("torch.") for p in parameters if not p.is_floating_point()}):
+        raise ValueError(f"quantized weights ({', '.join(whole)}) can't be trained; train something beside them (LoRA)")
     copies = {id(p): nn.Parameter(p.detach().to(torch.float32, copy=True)) for p in parameters if not p.requires_grad}
     places = [(owner, name, module) for owner in model.modules() for name, module in owner.named_children()]
     for owner, place, module in places:

@@ -114,13 +114,15 @@ def merge(model: nn.Module) -> nn.Module:
     Changes of a weight are added in float32 and rounded to the weight's own type. There is no way back.
 
     Raises:
-        ValueError: the method can't be merged (an adapter's nonlinearity is no matrix).
+        ValueError: the method can't be merged (an adapter's nonlinearity is no matrix), or its base is quantized.
     """
     adaptation = carried(model)
     if not adaptation.method.card.mergeable:
         raise ValueError(f"{adaptation.method} can't be merged: what it computes is no change of a weight matrix")
     flags = {id(p) for p in adaptation.trainable_before}
     wrappers = [swap.after for swap in adaptation.swaps if isinstance(swap.after, Wrapper)]
+    if any(not p.is_floating_point() for wrapper in wrappers for p in wrapper.innermost.parameters()):
+        raise ValueError("nothing can be added to a quantized weight; quantization.restore(model) makes it float first")
     for wrapper in sorted(wrappers, key=lambda one: not isinstance(one, surgery.Rounded)):
         wrapper.merge()  # trained weights first, then what stands around them, from the inside out
     for swap in reversed(adaptation.swaps):

@@ -15,16 +15,18 @@ from peft_helpers.plots.style import (
     DASHES,
     LINES,
     MARKERS,
-    Percent,
     as_numbers,
     label_ends,
+    level_lines,
     number,
     panels,
+    percent_axis,
     require_items,
     require_lines,
     score,
     sentence,
     styled,
+    tell_levels,
 )
 
 if TYPE_CHECKING:
@@ -172,13 +174,9 @@ def size_against_score(
     axes.set(xscale="log", xlim=(low / 1.6, 1.9), xlabel="trained, share of the pretrained model (log scale)",
              ylabel=f"test {metric}")  # fmt: skip
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    if metric in ("accuracy", "f1"):
-        axes.yaxis.set_major_formatter(Percent())
-    ends = []
-    for (name, value), dash in zip((baselines or {}).items(), DASHES[2:] + DASHES, strict=False):
-        axes.axhline(value, color=COLORS["gray"], linestyle=dash, linewidth=1.5, zorder=1)
-        ends.append((value, f"{name}\n{score(value, metric)}", "#5c5c5c"))
-        told.append(f"{name} {score(value, metric)}")
+    percent_axis(axes.yaxis, metric)
+    ends = level_lines(axes, baselines, metric)
+    told += tell_levels(baselines, metric)
     axes.margins(y=0.1)
     label_ends(axes, ends, 0.14)
     figure.legend(loc="outside upper left", ncols=4, handlelength=2.4, columnspacing=1.2)
@@ -213,19 +211,15 @@ def initialization_scales(
     for std, run in zip(stds, runs, strict=True):
         axes.plot([std] * len(run), run, marker="o", markersize=4, linestyle="none", color=COLORS["gray"])
     axes.plot(stds, means, **LINES[0])
-    ends = [(value, f"{name}\n{score(value, metric)}", "#5c5c5c") for name, value in (baselines or {}).items()]
-    for (value, _, _), dash in zip(ends, DASHES[2:], strict=False):
-        axes.axhline(value, color=COLORS["gray"], linestyle=dash, linewidth=1.5, zorder=1)
+    ends = level_lines(axes, baselines, metric)
     axes.set(xscale="log", xlabel="standard deviation σ of the adapters' weights (log scale)", ylabel=f"dev {metric}")
     axes.set_xticks(stds, [f"{std:g}".replace("e-0", "e-") for std in stds])
     axes.minorticks_off()
-    if metric in ("accuracy", "f1"):
-        axes.yaxis.set_major_formatter(Percent())
+    percent_axis(axes.yaxis, metric)
     axes.margins(y=0.1)
     label_ends(axes, ends, 0.15)
     figure.alt = f"Dev {metric} by initialization scale. " + sentence(
-        [f"{score(m, metric)} at {std:g}" for std, m in zip(stds, means, strict=True)]
-        + [f"{name} {score(value, metric)}" for name, value in (baselines or {}).items()]
+        [f"{score(m, metric)} at {std:g}" for std, m in zip(stds, means, strict=True)] + tell_levels(baselines, metric)
     )
     return figure
 

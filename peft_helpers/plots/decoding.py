@@ -19,7 +19,7 @@ def cross_attention(weights: Any, written: Sequence[str], read: Sequence[str], t
 
     Args:
         weights: (T, S), or (H, T, S) for the mean over heads; every row adds up to 1.
-        written: the T tokens that are foretold at the rows.
+        written: the T tokens that are predicted at the rows.
         read: the S tokens of the input.
         title: above the map.
 

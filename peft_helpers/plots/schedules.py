@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from peft_helpers.plots.style import (
     COLORS,
     LINES,
+    Percent,
     as_numbers,
     number,
     panels,
+    percent_axis,
     require_items,
     require_lines,
     score,
     sentence,
     styled,
 )
-
-PERCENT = FuncFormatter(lambda value, _: f"{value * 100:.4g} %")
 
 
 @styled
@@ -124,8 +124,7 @@ def stopped_runs(
         axes.set(xlabel="evaluation", title=f"run {name}")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.margins(y=0.14)
-        if metric in ("accuracy", "f1"):
-            axes.yaxis.set_major_formatter(PERCENT)
+        percent_axis(axes.yaxis, metric)
     cells[0].set_ylabel(f"dev {metric}")
     figure.alt = f"Dev {metric} at each evaluation. " + sentence(told)
     return figure
@@ -163,7 +162,7 @@ def fitting(runs: Mapping[str, Sequence[Mapping[str, Any]]], quantity: str = "lo
         axes.set(title=name, xlabel="step")
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         if quantity == "accuracy":
-            axes.yaxis.set_major_formatter(PERCENT)
+            axes.yaxis.set_major_formatter(Percent())
         else:
             axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
     cells[0].set_ylabel(quantity)
@@ -200,7 +199,6 @@ def seed_spread(groups: Mapping[str, Sequence[float]], metric: str = "accuracy")
     axes.set_yticks(range(len(groups)), list(reversed(list(groups))))
     axes.set(ylim=(-0.6, len(groups) - 0.4), xlabel=f"test {metric} (bar: mean ± standard deviation)")
     axes.grid(axis="y", visible=False)
-    if metric in ("accuracy", "f1"):
-        axes.xaxis.set_major_formatter(PERCENT)
+    percent_axis(axes.xaxis, metric)
     figure.alt = f"Test {metric} by seed. " + sentence(told)
     return figure

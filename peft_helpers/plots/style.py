@@ -7,6 +7,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -17,6 +18,7 @@ from matplotlib.ticker import Formatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 # Okabe and Ito 2008, "Color universal design": told apart with any kind of color vision. Yellow is left out: too pale.
 COLORS = {
@@ -178,6 +180,9 @@ def number(value: float) -> str:
     return f"{rounded:.10f}".rstrip("0").rstrip(".") if rounded else "0"
 
 
+IN_PERCENT = ("accuracy", "f1")  # metrics that are read as shares
+
+
 class Percent(Formatter):
     """Tick labels of shares, in percent: as many decimals as the ticks need, the same for all of them.
 
@@ -200,7 +205,29 @@ def score(value: float, metric: str) -> str:
     """A score as it is spoken of: accuracy in percent, others with three digits."""
     if not math.isfinite(value):
         return number(value)
-    return f"{value * 100:.1f} %" if metric in ("accuracy", "f1") else number(value)
+    return f"{value * 100:.1f} %" if metric in IN_PERCENT else number(value)
+
+
+def percent_axis(axis: Axis, metric: str) -> None:
+    """Ticks in percent where the metric is read so; `axis` is `axes.xaxis` or `axes.yaxis`."""
+    if metric in IN_PERCENT:
+        axis.set_major_formatter(Percent())
+
+
+def level_lines(axes: Axes, levels: Mapping[str, float] | None, metric: str) -> list[tuple[float, str, str]]:
+    """A horizontal gray line a level, such as a baseline's score.
+
+    Returns:
+        Their labels, for `label_ends` once the axes have their limits.
+    """
+    for value, dash in zip((levels or {}).values(), cycle(DASHES[2:])):
+        axes.axhline(value, color=COLORS["gray"], linestyle=dash, linewidth=1.5, zorder=1)
+    return [(value, f"{name}\n{score(value, metric)}", "#5c5c5c") for name, value in (levels or {}).items()]
+
+
+def tell_levels(levels: Mapping[str, float] | None, metric: str) -> list[str]:
+    """The same for the text alternative."""
+    return [f"{name} {score(value, metric)}" for name, value in (levels or {}).items()]
 
 
 def sentence(parts: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 
 from peft_helpers.plots.style import (
     COLORS,
@@ -16,6 +16,7 @@ from peft_helpers.plots.style import (
     label_ends,
     number,
     panels,
+    percent_axis,
     require_items,
     require_lines,
     score,
@@ -64,7 +65,7 @@ def training_curve(history: Sequence[Mapping[str, Any]], metric: str | None = No
     right.plot(steps[best], scores[best], marker="o", markersize=13, markerfacecolor="none", color=COLORS["black"])
     right.set(xlabel="step", ylabel=f"dev {metric}", title=f"best {score(scores[best], metric)} at step {steps[best]}")
     right.margins(y=0.15)
-    _percent(right, metric, "y")
+    percent_axis(right.yaxis, metric)
     first = f"Training loss {number(train[0]['loss'])} to {number(train[-1]['loss'])}" if train else ""
     figure.alt = sentence(
         [
@@ -129,7 +130,7 @@ def label_efficiency(
     axes.set_xlim(ticks[0] / 1.08, ticks[-1] * 1.08 if len(ticks) > 1 else ticks[-1] * 1.5)
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    _percent(axes, metric, "y")
+    percent_axis(axes.yaxis, metric)
     label_ends(axes, ends)
     figure.alt = f"Test {metric} by number of labels. " + sentence(told)
     return figure
@@ -190,7 +191,7 @@ def compare(
     axes.set(ylim=(-0.6, len(rows) - 0.4), xlabel=f"test {metric}" + (f" (bar: {interval})" if has_bars else ""))
     axes.margins(x=0.08)
     axes.grid(axis="y", visible=False)
-    _percent(axes, metric, "x")
+    percent_axis(axes.xaxis, metric)
     figure.alt = f"Test {metric}: " + sentence(told)
     return figure
 
@@ -247,7 +248,7 @@ def learning_rate_sweep(sweeps: Mapping[str, Mapping[float, Any]], metric: str =
     axes.set_xlim(low / 1.25, high * 1.25)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(y=0.15)
-    _percent(axes, metric, "y")
+    percent_axis(axes.yaxis, metric)
     _legend_above(axes)
     figure.alt = f"Dev {metric} over the learning rate. " + sentence(told)
     return figure
@@ -258,13 +259,6 @@ def _legend_above(axes: Axes) -> None:
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2, handlelength=2.6, columnspacing=1.2
     )
-
-
-def _percent(axes: Axes, metric: str, direction: str) -> None:
-    """Accuracy and F1 are read in percent."""
-    if metric in ("accuracy", "f1"):
-        axis = axes.xaxis if direction == "x" else axes.yaxis
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.4g} %"))
 
 
 @styled
@@ -352,5 +346,5 @@ def _draw_run(axes: Axes, name: str, quantity: str, lines: Mapping[str, Any], st
         axes.set_yscale("log")
     elif quantity == "accuracy":
         axes.set_ylim(0, 1.02)
-        _percent(axes, "accuracy", "y")
+        percent_axis(axes.yaxis, "accuracy")
     return told

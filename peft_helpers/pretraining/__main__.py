@@ -37,6 +37,13 @@ def pairs(given: argparse.Namespace) -> None:
     encoder.make_pairs(sentences, encoder.Teacher(given.teacher, device()), given.work / "pairs.jsonl")
 
 
+def learn(objective: loop.Objective, checkpoint: Path, given: argparse.Namespace) -> None:
+    """Run or continue the training as the command line says."""
+    if given.compile:
+        objective.model.compile()
+    loop.pretrain(objective, checkpoint, given.steps, given.rate, given.minutes)
+
+
 def train_encoder(given: argparse.Namespace) -> None:
     from transformers import AutoTokenizer
 
@@ -53,9 +60,7 @@ def train_encoder(given: argparse.Namespace) -> None:
     objective = encoder.EncoderObjective(
         student, tokenizer, teacher, sentences, [json.loads(line) for line in lines], given.batch, given.steps
     )
-    if given.compile:
-        objective.model.compile()
-    loop.pretrain(objective, given.work / "encoder.safetensors", given.steps, given.rate, given.minutes)
+    learn(objective, given.work / "encoder.safetensors", given)
 
 
 def tokenizer_texts(given: argparse.Namespace) -> list[str]:
@@ -82,9 +87,7 @@ def train_decoder(given: argparse.Namespace) -> None:
     objective = decoder.CausalObjective(model, prose, structured, given.batch, end=tokenizer.eos_token_id)
     if given.start:
         objective.settings["started_from"] = given.start.name
-    if given.compile:
-        objective.model.compile()
-    loop.pretrain(objective, given.work / "decoder.safetensors", given.steps, given.rate, given.minutes)
+    learn(objective, given.work / "decoder.safetensors", given)
 
 
 def train_denoiser(given: argparse.Namespace) -> None:
@@ -103,9 +106,7 @@ def train_denoiser(given: argparse.Namespace) -> None:
     if given.start:
         start_from(model, given.start)
     objective = denoising.DenoisingObjective(model, tokenizer, np.load(path, mmap_mode="r"), given.batch)
-    if given.compile:
-        objective.model.compile()
-    loop.pretrain(objective, given.work / "denoiser.safetensors", given.steps, given.rate, given.minutes)
+    learn(objective, given.work / "denoiser.safetensors", given)
 
 
 def export(given: argparse.Namespace) -> None:
@@ -154,7 +155,7 @@ def main() -> None:
         made.add_argument("--rate", type=float, default=rate, help="the peak learning rate")
         made.add_argument("--batch", type=int, default=batch)
         made.add_argument("--start", type=Path, help="folder of a model whose weights to start from")
-        made.add_argument("--compile", action="store_true", help="compile the network: for a GPU; no gain on a CPU")
+        made.add_argument("--compile", action="store_true", help="compile the network (torch.compile): meant for a GPU")
         made.add_argument(
             "--minutes", type=float, default=math.inf, help="stop after so long; the same command continues"
         )

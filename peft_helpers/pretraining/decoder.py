@@ -1,6 +1,6 @@
 """The decoder's objective: causal language modeling over prose, structured text and repeats (`pocket-gpt2`).
 
-Repeats are random tokens, said again and again. Nothing but looking back can foretell them, so they teach to copy: the
+Repeats are random tokens, said again and again. Nothing but looking back can predict them, so they teach to copy: the
 induction heads of Olsson et al. (arXiv:2209.11895). Without them a small decoder learns that slowly, and a frozen one
 could not take a name out of a list.
 """
@@ -121,7 +121,7 @@ class CausalObjective:
     def _repeats(self, draw: np.random.Generator, count: int) -> tuple[np.ndarray, Tensor]:
         """(N, BLOCK + 1) tokens, and True where one of the (N, BLOCK) predicted stands there for the first time."""
         rows, lengths = zip(*(repeat(draw, self.tokens) for _ in range(count)), strict=True)
-        firsts = np.arange(1, BLOCK + 1) < np.array(lengths)[:, None]  # these nobody can foretell
+        firsts = np.arange(1, BLOCK + 1) < np.array(lengths)[:, None]  # these nobody can predict
         return np.stack(rows), torch.from_numpy(firsts).to(self.device)
 
     @torch.no_grad()

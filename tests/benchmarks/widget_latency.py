@@ -22,19 +22,31 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import browser
+import nbformat
 
 EXPLORERS = ("loss", "descent", "optimizer", "curve")
+LESSON_13 = ("calculator", "front", "gap")  # in a notebook of their own: they read the shipped records
 
 
-def measure(presses: int) -> dict[str, dict[str, list[float]]]:
+def comparison_notebook() -> nbformat.NotebookNode:
+    """The explorers of lesson 13, one a cell."""
+    cells = ["from peft_helpers import widgets", *(f"widgets.{name}_explorer()" for name in LESSON_13)]
+    return nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+
+
+def measure(presses: int, kinds: tuple[str, ...] = EXPLORERS) -> dict[str, dict[str, list[float]]]:
     """Milliseconds by explorer and slider label."""
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with browser.running_lab(folder) as lab, browser.browser_page() as page:
-            notebook = browser.OpenNotebook(page, lab, folder, browser.explorer_notebook(), "explorers.ipynb")
+            made = comparison_notebook() if kinds == LESSON_13 else browser.explorer_notebook()
+            notebook = browser.OpenNotebook(page, lab, folder, made, "explorers.ipynb")
             notebook.run_all()
-            for kind in EXPLORERS:
+            for kind in kinds:
                 explorer = browser.OpenExplorer(page, kind)
                 labels = explorer.box.locator(".widget-slider .widget-label").all_inner_texts()
                 for slider, label in enumerate(labels):
@@ -48,10 +60,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presses", type=int, default=8)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--lesson-13", action="store_true", help="only the explorers of lesson 13")
     arguments = parser.parse_args()
     if reason := browser.missing():
         sys.exit(f"cannot measure here: {reason}")
-    found = measure(arguments.presses)
+    found: dict[str, dict[str, list[float]]] = {}
+    for kinds in (LESSON_13,) if arguments.lesson_13 else (EXPLORERS, LESSON_13):
+        found |= measure(arguments.presses, kinds)
     overall = median(time for sliders in found.values() for times in sliders.values() for time in times)
     print(f"median over all: {overall:.0f} ms")
     if arguments.output:
