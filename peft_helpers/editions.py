@@ -14,6 +14,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -47,6 +48,7 @@ LESSONS = {
     14: ("Open challenges", "What is still hard?"),
 }
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+RUN_TIME = re.compile(r"in (?:about |less than )?\d+ seconds")
 PROGRESS_BAR = re.compile(r"\s*\d+%\|")
 MAP_BEGIN, MAP_END = "<!-- map: written by `make links` -->", "<!-- end of map -->"
 
@@ -260,6 +262,11 @@ def refresh(root: Path, names: Iterable[str] = ()) -> list[str]:
     return failed
 
 
+def tell_run_time(header: str, seconds: float) -> str:
+    """A lesson's header with its run time, in steps of five seconds: "in about 25 seconds"."""
+    return RUN_TIME.sub(f"in about {5 * max(1, math.ceil(seconds / 5))} seconds", header, count=1)
+
+
 def _write_map(root: Path) -> None:
     """Bring the README's map, which shows the seconds, up to the lessons' metadata."""
     if (root / "README.md").is_file():
@@ -309,6 +316,7 @@ def _run(path: Path) -> tuple[float, int]:
     seconds = time.perf_counter() - started
     tidy(notebook)
     notebook.metadata.setdefault("peft_course", {})["seconds_cpu"] = round(seconds, 1)
+    notebook.cells[0].source = tell_run_time(notebook.cells[0].source, seconds)
     nbformat.validate(notebook)
     write_text(path, nbformat.writes(notebook) + "\n")
     store_pictures(notebook, path.parent)

@@ -29,7 +29,7 @@ HEADER = """# Made up
 
 [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})
 
-**How long is a line?** No need of anything. Class: 60 minutes; it runs in 12 seconds.
+**How long is a line?** No need of anything. Class: 60 minutes; it runs in about 15 seconds.
 
 1. You can compute the double of a number (exercise 1)
 2. You can choose a number (exercise 1)

@@ -233,6 +233,8 @@ def header(lesson: Lesson) -> Iterator[str]:
             yield f"the header does not say the {key} that the metadata has"
     if not (re.search(r"\bminutes?\b", text) and re.search(r"\bseconds?\b|\d s\b", text)):
         yield "the header does not say class time (minutes) and run time (seconds)"
+    elif isinstance(seconds := about.get("seconds_cpu"), int | float) and editions.tell_run_time(text, seconds) != text:
+        yield f"the header's run time is not the measured one, {seconds} seconds; make notebooks writes it"
     items = re.findall(r"^\d+\. (.*(?:\n(?!\d+\. |\s*$).*)*)", first.source, flags=re.MULTILINE)
     if len(items) < 2:
         yield "the header has no numbered list of objectives"

@@ -218,11 +218,34 @@ def test_the_right_answers_are_the_librarys() -> None:
 
 def test_runs_to_diagnose_show_what_the_questions_say() -> None:
     runs = checks.comparison.runs_to_diagnose()
-    assert list(runs) == ["13-a", "13-b"]
+    assert list(runs) == ["13-a", "13-b", "13-c"]
     assert all(question_bank.find(name).kind == "diagnose" for name in runs)
     best, fresh = (line[1] / 100 for line in runs["13-a"]["score (%)"].values())
     assert best[-1] > 0.785 and abs(np.mean(fresh) - 0.75) < 0.025 and (np.diff(best) >= 0).all()
     gap = runs["13-b"]["gap (points)"]
     lower, truth = (gap[name][1] for name in ("lower end, by seeds", "fresh texts"))
     assert lower[-1] > 0.5 and abs(truth[-1]) < 0.5, "more seeds make chance look certain"
+    a, b = (line[1] for line in runs["13-c"]["score (%)"].values())
+    assert a[0] < b[0] and len(set(b)) == 1, "the tuned one begins behind; the other one is a single run"
+    margin = 1.96 * 100 * sum(share * (1 - share) / 50_000 for share in (a[-1] / 100, b[-1] / 100)) ** 0.5
+    assert 3.5 < a[-1] - b[-1] < 4.5 and 0.4 < margin < 0.6, "four points, and chance is about half a point"
     assert plots.broken_runs(runs, "how many").alt
+
+
+def test_tuned_alike_both_methods_of_13_c_do_as_well() -> None:
+    a, b = lesson._accuracy_at(2e-3, best=2e-3), lesson._accuracy_at(2e-4, best=2e-4)
+    assert a == b == 0.76 and lesson._accuracy_at(2e-5, best=2e-4) == pytest.approx(0.71)
+    gaps = []
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        rates = 10 ** generator.uniform(-5, -2, size=20)
+        gaps.append(np.subtract(*(lesson._tuned(generator, rates, best)[-1] for best in (2e-3, 2e-4))))
+    assert abs(np.mean(gaps)) < 0.002 and np.std(gaps) < 0.02, "a fifth of a point at most, against four"
+
+
+def test_the_rate_of_13_c_is_chosen_on_other_texts_than_those_that_judge() -> None:
+    scores = lesson._tuned(np.random.default_rng(0), np.array([1e-5, 2e-3, 1e-5, 1e-5]), best=2e-3)
+    assert scores[0] < 0.55 and scores[1] > 0.75 and (scores[1:] == scores[1]).all(), "the best one found stays"
+    equal = np.full(20, 2e-3)  # twenty times the same: chosen by 400 fresh texts, the score would be 4 points too high
+    ends = [lesson._tuned(np.random.default_rng(seed), equal, best=2e-3, items=400)[-1] for seed in range(400)]
+    assert abs(np.mean(ends) - 0.76) < 0.004

@@ -268,6 +268,13 @@ def test_refresh_runs_lesson_00_last_on_a_map_that_is_written(tmp_path: Path, mo
     assert (root / "README.md").read_text(encoding="utf-8").count("| 77 s |") == 3
 
 
+def test_header_tells_the_measured_run_time_in_steps_of_five() -> None:
+    for before in ("It runs in about 20 seconds.", "It runs in 12 seconds.", "It runs in less than 60 seconds."):
+        assert editions.tell_run_time(before, 25.1) == "It runs in about 30 seconds."
+    assert editions.tell_run_time("in 12 seconds", 25.0) == "in about 25 seconds"
+    assert editions.tell_run_time("It runs at once.", 3.0) == "It runs at once."
+
+
 def test_refresh_of_an_unknown_lesson(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert editions.main(["--root", str(clone(tmp_path)), "refresh", "77"]) == 2
     assert "no lesson is named '77'; there are: 01_made_up" in capsys.readouterr().err

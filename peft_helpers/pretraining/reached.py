@@ -16,6 +16,7 @@ BARS = {  # the bar in points, and the records that are held against it
     "SST-2, accuracy, 2,000 labels": (80, "sst2", "full", 2000, "pocket-bert"),
     "TREC, accuracy, all labels": (93, "trec", "full", 4907, "pocket-bert"),
     "trails, names copied by a prefix": (95, "trails", "PrefixTuning(length=20)", 1500, "pocket-gpt2"),
+    "E2E, names copied by a prefix": (95, "e2e", "PrefixTuning(length=20)", 1500, "pocket-gpt2"),
 }
 SCORES = {"bleu": "BLEU", "rouge_l": "ROUGE-L", "slot_error_rate": "slot errors", "names_copied": "names copied"}
 
