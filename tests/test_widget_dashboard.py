@@ -236,3 +236,12 @@ def test_gaps_races_costs_and_choices_are_told() -> None:
             draw()
     with pytest.raises(ValueError, match="the same methods on both sides"):
         plots.costs_side_by_side({"LoRA": memory}, {"BitFit": 1.0})
+
+
+def test_ticks_are_round_numbers_and_hold_everything():
+    assert [page.round_up(value) for value in (0.013, 0.26, 1.0, 7.0)] == pytest.approx([0.02, 0.5, 1.0, 10.0])
+    for bottom, top in ((0.486, 0.77), (-0.03, 0.11), (61.2, 61.9)):
+        low, high = page.round_range(bottom, top)
+        step = (high - low) / (page.TICKS - 1)
+        assert low <= bottom and top <= high and high - low <= 4 * (top - bottom)
+        assert low / step == pytest.approx(round(low / step)), "the ticks are multiples of their distance"

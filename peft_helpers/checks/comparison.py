@@ -471,7 +471,7 @@ def _one_tuned(tried: int = 20, items: int = 50_000) -> dict[str, dict[str, Any]
     tuned = _tuned(generator, 10 ** generator.uniform(-5, -2, size=tried), best=2e-3, items=items)
     untuned = generator.binomial(items, _accuracy_at(2e-5, best=2e-4)) / items
     counts = list(range(1, tried + 1))
-    return {"score (%)": {"method A": (counts, 100 * tuned), "method B": (counts, np.full(tried, 100 * untuned))}}
+    return {"score (%)": {"A": (counts, 100 * tuned), "B": (counts, np.full(tried, 100 * untuned))}}
 
 
 def _accuracy_at(rates: NDArray | float, best: float) -> NDArray | float:

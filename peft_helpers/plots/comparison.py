@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from peft_helpers.accounting import Memory, megabytes
+from peft_helpers.plots.costs import HATCHES, PARTS
 from peft_helpers.plots.style import (
     COLORS,
     DASHES,
@@ -30,7 +31,7 @@ FAMILY_LOOKS = {
     family: {"color": COLORS[color], "marker": marker}
     for family, color, marker in zip(
         ("additive", "selective", "reparametrization", "hybrid", "baseline"),
-        ("green", "amber", "blue", "purple", "black"),
+        ("blue", "orange", "green", "purple", "gray"),  # as in the family tree (plots/taxonomy.py)
         MARKERS,
         strict=False,
     )
@@ -38,7 +39,6 @@ FAMILY_LOOKS = {
 LINE_LOOKS = dict(
     zip(("majority class", "bag of words", "linear probe"), (DASHES[2], DASHES[3], DASHES[1]), strict=True)
 )
-PARTS = {"weights": "gray", "gradients": "amber", "optimizer": "orange", "activations": "sky"}
 
 
 @styled
@@ -207,7 +207,8 @@ def costs_side_by_side(memories: Mapping[str, Memory], files: Mapping[str, float
     before = np.zeros(len(names))
     for part, color in PARTS.items():
         sizes = np.array([getattr(memories[name], part) for name in names]) / 1e9
-        left.barh(places, sizes, left=before, color=COLORS[color], label=part, edgecolor="white", linewidth=0.5)
+        left.barh(places, sizes, left=before, color=COLORS[color], hatch=HATCHES[part], label=part,
+                  edgecolor="white", linewidth=0.6)  # fmt: skip
         before += sizes
     right.barh(places, [files[name] / 1e9 for name in names], color=COLORS["blue"])
     left.set_yticks(places, names)

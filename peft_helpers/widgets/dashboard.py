@@ -20,7 +20,8 @@ from matplotlib.patches import Rectangle
 
 from peft_helpers import accounting, calculator, comparison, methods
 from peft_helpers.comparison import Board, Result
-from peft_helpers.plots.comparison import FAMILY_LOOKS, LINE_LOOKS, PARTS, short
+from peft_helpers.plots.comparison import FAMILY_LOOKS, LINE_LOOKS, short
+from peft_helpers.plots.costs import HATCHES, PARTS
 from peft_helpers.plots.style import COLORS, LINES, ink, panels, score, styled
 from peft_helpers.widgets.explorer import HEIGHT, WIDTH, Explorer, Readout, choice, steps
 
@@ -89,8 +90,8 @@ class CostView:
         self.figure, (left, right) = panels(2, width=WIDTH, height=HEIGHT)
         self.bars: dict[str, list[Rectangle]] = {}
         for part, color in PARTS.items():
-            self.bars[part] = [self._bar(left, row, COLORS[color]) for row in range(3)]
-            left.barh([-9], [0], color=COLORS[color], label=part)  # for the legend
+            self.bars[part] = [self._bar(left, row, COLORS[color], HATCHES[part]) for row in range(3)]
+            left.barh([-9], [0], color=COLORS[color], hatch=HATCHES[part], edgecolor="white", label=part)  # legend
         self.files = [self._bar(right, row, COLORS["blue"]) for row in range(3)]
         self.words = [axes.text(0, row, "", va="center", fontsize=10.5) for axes in (left, right) for row in range(3)]
         for axes, label in ((left, "training memory"), (right, "all tasks on disk")):
@@ -105,8 +106,10 @@ class CostView:
             artist.set_in_layout(False)  # the axes stay where they are, whatever is written
 
     @staticmethod
-    def _bar(axes: Any, row: int, color: str) -> Rectangle:
-        return axes.add_patch(Rectangle((0, row - 0.32), 0, 0.64, facecolor=color))
+    def _bar(axes: Any, row: int, color: str, hatch: str = "") -> Rectangle:
+        return axes.add_patch(
+            Rectangle((0, row - 0.32), 0, 0.64, facecolor=color, hatch=hatch, edgecolor="white", linewidth=0.6)
+        )
 
     def show(self, reading: CostReading) -> None:
         """Draw the three rows."""
@@ -237,6 +240,22 @@ class Fronts:
         return FrontReading(board, what, budget, tuple(inside), best, tied, prices, None in said.values())
 
 
+def round_up(value: float, steps: tuple[float, ...] = (1, 2, 2.5, 5, 10)) -> float:
+    """The next larger number with one of these first digits: 0.013 is 0.02, 0.26 is 0.5."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step for step in steps if step * power >= value * (1 - 1e-9)) * power
+
+
+def round_range(bottom: float, top: float) -> tuple[float, float]:
+    """A range that holds this one and whose `TICKS` ticks are round numbers."""
+    step = round_up((top - bottom) / (TICKS - 1))
+    start = math.floor(bottom / step) * step
+    while start + (TICKS - 1) * step < top:
+        step = round_up(1.01 * step)
+        start = math.floor(bottom / step) * step
+    return start, start + (TICKS - 1) * step
+
+
 class FrontView:
     """Score over cost with intervals; what is beyond the budget is pale, the front under the budget is a line."""
 
@@ -254,7 +273,7 @@ class FrontView:
         self.points = [axes.plot([], [], linestyle="none", markersize=8, marker="o")[0] for _ in range(most)]
         self.front = axes.plot([], [], color=COLORS["gray"], linewidth=1.5, drawstyle="steps-post")[0]
         self.ring = axes.plot([], [], linestyle="none", marker="o", markersize=16, markerfacecolor="none",
-                              markeredgecolor=COLORS["orange"], markeredgewidth=2)[0]  # fmt: skip
+                              markeredgecolor=COLORS["black"], markeredgewidth=2)[0]  # fmt: skip
         self.lines = [axes.plot([], [], color=COLORS["gray"], linewidth=1.1)[0] for _ in LINE_LOOKS]
         small = {"fontsize": 10, "clip_on": False}
         gray = small | {"color": COLORS["gray"], "bbox": {"fc": "white", "alpha": 0.8, "pad": 0.4, "ec": "none"}}
@@ -286,7 +305,7 @@ class FrontView:
         values += [one.score for one in board.results.values()] + list(board.lines.values())
         bottom, top = min(values), max(values)
         room = (top - bottom) or 0.1
-        bottom, top = bottom - 0.06 * room, top + 0.12 * room
+        bottom, top = round_range(bottom - 0.06 * room, top + 0.12 * room)
 
         def y(value: float) -> float:
             return (value - bottom) / (top - bottom)
@@ -324,7 +343,8 @@ class FrontView:
             height = y(dearest.high if math.isfinite(dearest.high) else dearest.score)
             self._name(self.names[1], dearest, x(prices[dearest.label]), height)
         for text, place in zip(self.x_ticks, np.linspace(0, 1, TICKS), strict=True):
-            text.set_text(short(math.exp(low + place * span)) if high > low or place == 0 else "")
+            price = float(f"{math.exp(low + place * span):.2g}")
+            text.set_text(short(price) if high > low or place == 0 else "")
         for text, place in zip(self.y_ticks, np.linspace(0, 1, TICKS), strict=True):
             text.set_text(score(bottom + place * (top - bottom), board.metric))
         self.label.set_text(f"{comparison.COSTS[reading.what]}  ·  {board.task}, {board.labels:,} labels")
@@ -490,7 +510,7 @@ class GapView:
     def show(self, reading: GapReading) -> None:
         """Draw the intervals on a scale that holds them all."""
         ends = [abs(v) for row in reading.intervals.values() for v in row if math.isfinite(v)]
-        scale = 1.15 * max([*ends, 0.01])
+        scale = round_up(1.1 * max([*ends, 0.01]), (1, 2, 4, 6, 8, 10))
         for row, name in enumerate(ROWS_OF_GAPS):
             middle, low, high = reading.intervals.get(name, (math.nan,) * 3)
             self.bars[row].set_data([low / scale, high / scale], [row, row])
@@ -498,7 +518,7 @@ class GapView:
             self.middles[row].set_data([middle / scale], [row])
         percent = reading.board.metric in ("accuracy", "f1", "matthews", "spearman")
         for text, place in zip(self.ticks, np.linspace(-1, 1, TICKS), strict=True):
-            text.set_text(f"{place * scale * (100 if percent else 1):+.{1 if percent else 3}f}".replace("-", "−"))
+            text.set_text(f"{place * scale * (100 if percent else 1):+g}".replace("-", "−") if place else "0")
         self.label.set_text(f"{reading.a.name} − {reading.b.name}, points of {reading.board.metric}")
         self.title.set_text(f"{reading.board.task}, {reading.board.labels:,} labels; broken: holds 0")
         self.figure.alt = "Is the difference real? " + describe_gap(reading).as_text().replace("\n", "; ")
