@@ -101,8 +101,8 @@ def test_a_deck_is_one_file_that_needs_no_network(stem: str) -> None:
     core = [cell for cell in notebook["cells"] if "core" in exercises.tags(cell)]
     assert kinds["title"] == 1 and kinds["recap"] == 2 and kinds["idea"] >= 5
     assert kinds["exercise"] == sum("exercise" in exercises.tags(cell) for cell in core)
-    for kind, tag in (("predict", "predict"), ("measured", "outcome")):
-        assert kinds[kind] == sum(tag in exercises.tags(cell) for cell in core)
+    for kind, call in (("predict", "lesson.predict("), ("measured", "lesson.outcome(")):
+        assert kinds[kind] == sum("".join(cell["source"]).count(call) for cell in core)
     assert page.count("<section") == len(found) < 80
     for part in exercises.find(notebook):
         assert part.solution not in page
