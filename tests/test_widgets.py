@@ -231,6 +231,9 @@ COMMON = {  # what these classes take in ipywidgets 7.7.1 and in 8
     "Image": {"format", "layout"},
     "HTML": {"value", "layout"},
     "HBox": {"layout"},
+    "VBox": {"layout"},
+    "Tab": {"children", "layout"},  # titles by set_title, which both have
+    "Dropdown": {"options", "value", "description", "style", "layout"},
     "Layout": {"max_width", "width", "height", "margin", "flex", "flex_flow", "align_items", "overflow"},
 }
 
