@@ -313,9 +313,9 @@ def _run(path: Path) -> tuple[float, int]:
         client.execute()
     except (CellControlSignal, TimeoutError) as error:
         raise RuntimeError(str(error)) from error
-    seconds = time.perf_counter() - started
+    seconds = round(time.perf_counter() - started, 1)  # the header is made from the stored figure
     tidy(notebook)
-    notebook.metadata.setdefault("peft_course", {})["seconds_cpu"] = round(seconds, 1)
+    notebook.metadata.setdefault("peft_course", {})["seconds_cpu"] = seconds
     notebook.cells[0].source = tell_run_time(notebook.cells[0].source, seconds)
     nbformat.validate(notebook)
     write_text(path, nbformat.writes(notebook) + "\n")
