@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -88,15 +88,13 @@ def running_lab(folder: Path) -> Iterator[str]:
     """JupyterLab over `folder`/notebooks, on a free port of this machine; gives its address, without a slash.
 
     Raises:
-        RuntimeError: with the server's last lines, if it does not answer within a minute.
+        RuntimeError: with the server's last lines, if it does not answer within 90 seconds.
     """
     private = folder / "jupyter"
     (private / "config" / "labconfig").mkdir(parents=True)
     (private / "config" / "labconfig" / "page_config.json").write_text(json.dumps(NO_NEWS), encoding="utf-8")
     (folder / "notebooks").mkdir(exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     token, address = secrets.token_hex(8), f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
@@ -113,12 +111,23 @@ def running_lab(folder: Path) -> Iterator[str]:
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder / 'notebooks'}", "--expose-app-in-browser",
     ]  # fmt: skip
-    log = folder / "lab.log"
+    with served(command, f"{address}/api/status?token={token}", folder, environment):
+        yield f"{address}|{token}"
+
+
+@contextmanager
+def served(command: list[str], url: str, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """A server's process, from its first answer at `url` (an HTTP error is one) until the block ends.
+
+    Raises:
+        RuntimeError: with the server's last lines, if it does not answer within 90 seconds.
+    """
+    log = folder / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
     try:
-        _wait_until_up(f"{address}/api/status?token={token}", server, log)
-        yield f"{address}|{token}"
+        _wait_until_up(url, server, log)
+        yield
     finally:
         server.terminate()
         try:
@@ -128,16 +137,25 @@ def running_lab(folder: Path) -> Iterator[str]:
             server.wait(15)
 
 
-def _wait_until_up(url: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_up(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end and server.poll() is None:
         try:
             with opener.open(url, timeout=5):
                 return
+        except urllib.error.HTTPError:
+            return  # it answers
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError("JupyterLab did not start; its last words:\n" + log.read_text(errors="replace")[-2000:])
+    raise RuntimeError("The server did not start; its last words:\n" + log.read_text(errors="replace")[-2000:])
 
 
 # ---------------------------------------------------------------- a notebook on the page

@@ -5,14 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import browser
 import pytest
@@ -27,40 +21,12 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=f"browser tests: {REA
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Voilà over the dashboard's notebook, on a free port, with settings of its own."""
     folder = tmp_path_factory.mktemp("voila")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = browser.free_port()
     places = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    log = folder / "voila.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "voila", str(NOTEBOOK), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"],
-            env={**os.environ, **places, "PYTHONPATH": str(browser.ROOT)}, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        _wait(f"http://127.0.0.1:{port}/voila/static/", server, log)
+    command = [sys.executable, "-m", "voila", str(NOTEBOOK), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
+    environment = {**os.environ, **places, "PYTHONPATH": str(browser.ROOT)}
+    with browser.served(command, f"http://127.0.0.1:{port}/voila/static/", folder, environment):
         yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(15)
-
-
-def _wait(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            with opener.open(url, timeout=5):
-                return
-        except urllib.error.HTTPError:
-            return  # it answers
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError("Voilà did not start; its last words:\n" + log.read_text(errors="replace")[-2000:])
 
 
 def test_every_tab_answers_to_the_keyboard(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def label_efficiency(
         spread = [[m - run.min() for m, run in zip(means, runs, strict=True)],
                   [run.max() - m for m, run in zip(means, runs, strict=True)]]  # fmt: skip
         axes.errorbar([n * 1.02**i for n in labels], means, yerr=spread, **line, capsize=3, elinewidth=1.3)
-        ends.append((means[-1], f"{name} {score(means[-1], metric)}", line["color"]))
+        ends.append((labels[-1], means[-1], f"{name} {score(means[-1], metric)}", line["color"]))
         told.append(
             name + ": " + ", ".join(f"{score(m, metric)} at {n:,} labels" for n, m in zip(labels, means, strict=True))
         )
@@ -124,14 +125,15 @@ def label_efficiency(
         require_items(f"baseline {name!r}", at)
         places = sorted(at)
         axes.plot(places, [at[n] for n in places], color=COLORS["gray"], linestyle=dash, linewidth=1.6)
-        ends.append((at[places[-1]], f"{name} {score(at[places[-1]], metric)}", "#5c5c5c"))
+        ends.append((places[-1], at[places[-1]], f"{name} {score(at[places[-1]], metric)}", "#5c5c5c"))
         told.append(f"{name}: {score(at[places[-1]], metric)}")
     axes.set(xscale="log", xlabel="labeled examples (log scale)", ylabel=f"test {metric}")
     axes.set_xlim(ticks[0] / 1.08, ticks[-1] * 1.08 if len(ticks) > 1 else ticks[-1] * 1.5)
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     percent_axis(axes.yaxis, metric)
-    label_ends(axes, ends)
+    most = ticks[-1]  # a line that ends before says where
+    label_ends(axes, [(y, text if n == most else f"{text} at {n:,}", color) for n, y, text, color in ends])
     figure.alt = f"Test {metric} by number of labels. " + sentence(told)
     return figure
 
@@ -284,7 +286,11 @@ def broken_runs(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], xlabel: str
     require_lines("the runs' labels", labels)
     styles = dict(zip(labels, LINES, strict=False))  # the same line means the same everywhere in the figure
     rows = max(len(run) for run in runs.values())
-    figure, cells = panels(len(runs), rows, width=max(4.2, 2.65 * len(runs)), height=0.7 + 2.2 * rows)
+    width = max(4.2, 2.65 * len(runs))
+    one_row = sum(len(label) + 8 for label in labels) * 0.09 < width  # a letter is about 0.09 inches wide
+    columns = len(labels) if one_row else max(1, int(width / 0.09 / (max(map(len, labels)) + 8)))
+    more = 0.26 * (math.ceil(len(labels) / columns) - 1)  # the legend takes no height from the panels
+    figure, cells = panels(len(runs), rows, width=width, height=0.7 + 2.2 * rows + more)
     told = []
     for column, (name, run) in enumerate(runs.items()):
         for axes in cells[column + len(run) * len(runs) :: len(runs)]:
@@ -296,9 +302,6 @@ def broken_runs(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], xlabel: str
         cells[column].set_title(f"run {name}")
     handles = {label: line for axes in cells for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if len(handles) > 1:
-        letters = sum(len(label) + 8 for label in handles)
-        one_row = letters * 0.09 < figure.get_figwidth()  # a letter is about 0.09 inches wide
-        columns = len(handles) if one_row else 1
         figure.legend(handles.values(), handles, loc="outside upper right", ncols=columns, handlelength=2.2)
     figure.alt = sentence(told)
     return figure
