@@ -5,8 +5,9 @@
 
 For each rate a run trains on four fifths of the labels and is judged on the last fifth (with `--folds 3` three runs,
 each with another fifth and seed: one fifth of few labels says little, and a rate that fails now and then shows only
-so); the best rate then trains on all of them, once a seed, and only those runs see the test split. All labels count as
-used. A finished run is on the disk at once, so an experiment that was stopped goes on where it was.
+so; with `--tune-on 1500` all this on so many of the labels, where there are more than tuning needs); the best rate then
+trains on all of them, once a seed, and only those runs see the test split. All labels count as used. A finished run is
+on the disk at once, so an experiment that was stopped goes on where it was.
 
 A method is any of `methods.available()`, besides "full" (all weights of the pretrained network) and "scratch" (the same
 from random weights). For a generation task the rate is chosen by token accuracy, which needs no writing; the record's
@@ -28,12 +29,13 @@ from typing import Any
 
 import torch
 
-from peft_helpers import backbones, baselines, generation, methods, records, storage, tasks, training
+from peft_helpers import backbones, baselines, batching, generation, methods, records, storage, tasks, training
 from peft_helpers.tasks import Task
 from peft_helpers.training import Settings
 
 METHODS = {"full": "all weights of the pretrained network", "scratch": "the same network from random weights"}
 SHOWN = 20  # texts that a record of a generation task keeps
+MEASURED = 128  # training texts that FISH measures its mask on
 HELD_OUT = 5  # one part in so many of the labels tunes the learning rate
 
 
@@ -59,8 +61,18 @@ def prepare(backbone: str, task: Task, method: str, options: Mapping[str, Any] |
     model, tokenizer = backbones.load(backbone, task, pretrained=method != "scratch", seed=seed)
     if method not in METHODS:
         torch.manual_seed(seed)
-        methods.apply(model, methods.make(method, **(options or {})))
+        chosen = methods.make(method, **(options or {}))
+        if isinstance(chosen, methods.FishMask):  # its mask is of the task's own texts, as in the paper
+            chosen = chosen.measured(model, _texts(task, model, tokenizer, seed))
+        methods.apply(model, chosen)
     return model, tokenizer
+
+
+def _texts(task: Task, model: torch.nn.Module, tokenizer, seed: int) -> list[dict[str, torch.Tensor]]:
+    """Some training texts, one a batch."""
+    encoded = batching.encode(task, "train", tokenizer, batching.length_limit(model, tokenizer))
+    rows = random.Random(seed).sample(range(len(encoded.inputs)), min(MEASURED, len(encoded.inputs)))
+    return [batching.collate(encoded, [row], tokenizer.pad_token_id) for row in rows]
 
 
 def tuning_task(task: Task, seed: int = 0, fold: int = 0) -> Task:
@@ -159,6 +171,7 @@ def run(
     command: str = "",
     options: Mapping[str, Any] | None = None,
     folds: int = 1,
+    tune_on: int | None = None,
 ) -> list[records.Record]:
     """Tune, train once a seed on all the labels, predict the test split, save a record each.
 
@@ -168,16 +181,21 @@ def run(
         settings: everything but learning rate and seed.
         options: the method's settings.
         folds: fifths of the labels that each judge a rate.
+        tune_on: labels that tune the rate, of those that may be used (None: all of them).
 
     Raises:
-        ValueError: unknown method or setting, or no rate.
+        ValueError: unknown method or setting, no rate, or more labels to tune on than there are.
     """
     called = label(method, options)
     if not rates:
         raise ValueError("at least one learning rate is needed; got none")
     whole, made = tasks.load(task_name), []
-    tuned = tune(_subset(whole, labels, seeds[0]), backbone, method, rates, settings, folder, options, folds)
+    first = _subset(whole, labels, seeds[0])
+    if tune_on is not None and tune_on > len(first.splits["train"]):
+        raise ValueError(f"tune_on must be at most the {len(first.splits['train'])} labels; got {tune_on}")
+    tuned = tune(_subset(first, tune_on, seeds[0]), backbone, method, rates, settings, folder, options, folds)
     best = best_rate(tuned)
+    how = {"tuned_rates": tuned} | ({"tuned_on": tune_on} if tune_on else {})
     for seed in seeds:
         task = _subset(whole, labels, seed)
         chosen = replace(settings, learning_rate=best["learning_rate"], seed=seed, keep_best=False)
@@ -187,7 +205,7 @@ def run(
         if name not in known:
             model, tokenizer = prepare(backbone, task, method, options, seed)
             done = training.fit(model, tokenizer, task, chosen)
-            more = {"tuned_rates": tuned} | ({"method_settings": dict(options)} if options else {})
+            more = how | ({"method_settings": dict(options)} if options else {})
             if task.kind == "generation":
                 result, scores = _judge_writing(model, tokenizer, task)
                 more |= scores
@@ -321,6 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--labels", type=int, help="training examples to use; all by default")
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4])
     parser.add_argument("--folds", type=int, default=1, help=f"fifths that judge each rate, 1 to {HELD_OUT}")
+    parser.add_argument("--tune-on", type=int, help="labels that tune the rate; all of them by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
@@ -342,6 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command,
             dict(map(_setting, given.set)),
             given.folds,
+            given.tune_on,
         )
     else:
         made = [_baseline(given, seed, command) for seed in given.seeds]

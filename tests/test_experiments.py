@@ -125,6 +125,34 @@ def test_settings_from_the_command_line():
         experiments._setting("rank")
 
 
+def test_a_rate_is_tuned_on_some_of_many_labels(here, monkeypatch):
+    seen, fit = [], training.fit
+
+    def watched(model, tokenizer, task, settings):
+        seen.append(len(task.splits["train"]))
+        return fit(model, tokenizer, task, settings)
+
+    monkeypatch.setattr(training, "fit", watched)
+    made = run(here, seeds=[0], tune_on=20)[0]
+    assert seen == [16, 16, 40]  # four fifths of 20 for each rate, then all labels
+    assert (made.labels, made.settings["tuned_on"]) == (40, 20)
+    with pytest.raises(ValueError, match="at most the 40 labels; got 50"):
+        run(here, seeds=[0], tune_on=50)
+
+
+def test_fish_measures_its_mask_on_the_tasks_texts(here):
+    from peft_helpers.methods import surgery
+
+    task = tasks.load("warmth")
+    masks = [
+        next(
+            iter(surgery.own_buffers(experiments.prepare("tiny-bert", one, "FishMask", {"share": 0.02}, 0)[0]).values())
+        )
+        for one in (task, task, task.subset(8, 1))
+    ]
+    assert masks[0].equal(masks[1]) and not masks[0].equal(masks[2])
+
+
 def test_folds_judge_a_rate_by_several_fifths(here, monkeypatch):
     task = tasks.load("warmth").subset(40)
     fifths = [list(experiments.tuning_task(task, fold=fold).splits["dev"]["text"]) for fold in range(5)]
