@@ -1,17 +1,22 @@
 """What the course's methods reach on real data, from records: tables for the lessons.
 
 SST-2 (accuracy), CoLA (Matthews correlation), STS-B (Spearman correlation) and TREC (accuracy). The runs were recorded
-by `python -m peft_helpers.experiments`; their data is not shipped, so the lessons show results, not runs.
+by `python -m peft_helpers.experiments`; their data is not shipped, so the lessons show results, not runs. For paired
+intervals the true classes of a test split stand beside its records, as numbers, without the texts:
+
+    python -m peft_helpers.real_results      # writes them, for the tasks that can be loaded here
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
-from peft_helpers import records, statistics
+from peft_helpers import records, statistics, storage, tasks
 from peft_helpers.records import Record
 
 TASKS = {"sst2": "SST-2", "cola": "CoLA", "stsb": "STS-B", "trec": "TREC"}
+TRUTH = "test.labels"  # JSON, but no record
 METRICS = {"accuracy": "accuracy", "matthews": "Matthews", "spearman": "Spearman", "f1": "F1"}
 STARTS = {
     "full": "pretrained",
@@ -26,6 +31,12 @@ def runs(method: str | None = None) -> list[Record]:
     folders = [records.SHIPPED / task for task in TASKS if (records.SHIPPED / task).is_dir()]
     found = [record for folder in folders for record in records.load(folder)]
     return [record for record in found if method in (None, record.method)]
+
+
+def truth(task: str) -> list[float] | None:
+    """The labels of a task's test split, in the order of the records' predictions; None where they are not shipped."""
+    path = records.SHIPPED / task / TRUTH
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def groups(found: Sequence[Record]) -> dict[tuple[str, str, int], list[Record]]:
@@ -88,3 +99,18 @@ def costs_table(method: str = "full") -> str:
             f"| {found[0].device} |"
         )
     return "\n".join(lines)
+
+
+def main() -> None:
+    for name in TASKS:
+        try:
+            labels = list(tasks.load(name).splits["test"]["label"])
+        except (ConnectionError, OSError) as error:
+            print(f"{name}: {error}")
+            continue
+        storage.write_text(records.SHIPPED / name / TRUTH, json.dumps(labels) + "\n")
+        print(f"{name}: {len(labels)} labels")
+
+
+if __name__ == "__main__":
+    main()

@@ -72,6 +72,7 @@ class Row:
             the method can't be merged.
         total: numbers of the pretrained model, the head left out.
         cost, full: a training step with the method, and with full fine-tuning.
+        memory, full_memory: bytes that this training keeps: weights, gradients, AdamW's state, activations.
         inference: floating-point operations of a forward pass in use, against the model without a method.
     """
 
@@ -84,6 +85,8 @@ class Row:
     total: int
     cost: StepCost
     full: StepCost
+    memory: int
+    full_memory: int
     inference: float
 
 
@@ -155,20 +158,22 @@ def measure(
     shape = _shape(model)
     base = measured_costs.blank_bert(None, shape)
     plain = _forward(base)
-    full = _step(methods.FullFineTuning(), shape)
+    full, full_memory = _step(methods.FullFineTuning(), shape)
     rows = []
     for name in names:
         one = entry(name)
         method = (given or {}).get(name, one.method)
-        cost = _step(method, shape)
+        cost, memory = _step(method, shape)
         inference = 1.0 if one.mergeable else _forward(measured_costs.blank_bert(method.as_stored(), shape)) / plain
-        rows.append(_counted(model, one, method, cost, full, inference))
+        counts = _counted(model, one, method)
+        rows.append(
+            Row(one, **counts, cost=cost, full=full, memory=memory, full_memory=full_memory, inference=inference)
+        )
     return rows
 
 
-def _counted(
-    model: nn.Module, one: Entry, method: methods.Method, cost: StepCost, full: StepCost, inference: float
-) -> Row:
+def _counted(model: nn.Module, one: Entry, method: methods.Method) -> dict[str, Any]:
+    """What a row tells of numbers: found in a copy of the model."""
     adapted = copy.deepcopy(model)
     head = {f"{site.path}.{name}" for site in _head(model) for name, _ in site.module.named_parameters()}
     before = {name: parameter for name, parameter in model.named_parameters() if name not in head}
@@ -186,7 +191,14 @@ def _counted(
         after = {name: parameter for name, parameter in trained.items() if name in before}
         added = _count(stored) - _count(after)
     changed = sum(int((p != before[name]).sum()) for name, p in after.items() if name in before)
-    return Row(one, where, _count(trained), changed, _count(stored), added, _count(before), cost, full, inference)
+    return {
+        "where": where,
+        "trained": _count(trained),
+        "changed": changed,
+        "stored": _count(stored),
+        "added": added,
+        "total": _count(before),
+    }
 
 
 def _count(tensors: Mapping[str, Tensor]) -> int:
@@ -211,10 +223,12 @@ def _shape(model: nn.Module) -> dict[str, Any]:
     return {key: getattr(model.config, key) for key in wanted}
 
 
-def _step(method: methods.Method, shape: Mapping[str, int]) -> StepCost:
+def _step(method: methods.Method, shape: Mapping[str, int]) -> tuple[StepCost, int]:
+    """What a training step costs, and the bytes that training keeps."""
     model = measured_costs.blank_bert(method, shape)
     tokens = min(TOKENS, shape["max_position_embeddings"] - method.positions)
-    return measured_costs.step_cost(measured_costs.text_loss(model, TEXTS, tokens), model)
+    cost = measured_costs.step_cost(measured_costs.text_loss(model, TEXTS, tokens), model)
+    return cost, measured_costs.memory_of(model, cost.activations).total
 
 
 @torch.no_grad()
@@ -226,15 +240,16 @@ def _forward(model: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-COLUMNS = ("method", "changes", "trained", "changed", "stored", "step", "activations", "inference", "start")
+COLUMNS = ("method", "changes", "trained", "changed", "stored", "step", "activations", "memory", "inference", "start")
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, a line for each family before its methods.
 
-    trained, changed, stored: shares of the pretrained model, without the head. step, activations: operations of a
-    training step and bytes kept for its backward pass, as shares of full fine-tuning's. inference: operations in use,
-    more than without a method; a method that can be merged adds none. start: how close to the identity it begins.
+    trained, changed, stored: shares of the pretrained model, without the head. step, activations, memory: operations of
+    a training step, bytes kept for its backward pass, and these with weights, gradients and AdamW's state, as shares of
+    full fine-tuning's. inference: operations in use, more than without a method; a method that can be merged adds none.
+    start: how close to the identity it begins.
     """
     if not rows:
         raise ValueError("there is nothing to show: rows is empty")
@@ -249,10 +264,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     counts = (share(number, row.total) for number in (row.trained, row.changed, row.stored))
-    costs = row.cost.operations / row.full.operations, row.cost.activations / row.full.activations
+    cost, full = row.cost, row.full
+    costs = cost.operations / full.operations, cost.activations / full.activations, row.memory / row.full_memory
     inference = "merged" if row.entry.mergeable else f"{row.inference - 1:+.1%}"
     changes = ", ".join(row.where) or "nothing"
-    return (row.entry.name, changes, *counts, *(f"{cost:.0%}" for cost in costs), inference, row.entry.identity)
+    return (row.entry.name, changes, *counts, *(f"{each:.0%}" for each in costs), inference, row.entry.identity)
 
 
 def share(number: int, total: int) -> str:

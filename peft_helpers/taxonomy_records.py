@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import scipy.stats
 
-from peft_helpers import adapter_records, methods, records, statistics
+from peft_helpers import accounting, adapter_records, methods, records, statistics
 from peft_helpers.adapter_records import FULL, LINES, Entry
 
 # Mao et al. 2022 (arXiv:2110.07577): GLUE means of BERT-base, on dev with all labels, and on test with few. Parts of
@@ -123,30 +124,74 @@ def agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreeme
 
 
 def comparison(shelf: Mapping[str, Sequence[Entry]], truth: Sequence[float]) -> str:
-    """A Markdown table, family by family: trained and stored numbers (head included), rate, score, and its distance.
+    """A Markdown table, family by family: trained numbers (head included), file, time, rate, score, and its distance.
 
-    The last column is the difference from full fine-tuning in points, with its paired 95 % interval over texts and
-    seeds; bold where the interval leaves 0 out.
+    The file is what a task stores, float32, in kB (1000 bytes); the time is the median of the runs, in seconds, on the
+    device of the records. The last column is the difference from full fine-tuning in points, and its paired 95 %
+    interval over texts and seeds; bold where the interval leaves 0 out.
 
     Args:
         truth: the labels of the test split.
     """
     full = next((one for one in shelf.get("baseline", ()) if one.family == FULL), None)
-    lines = ["| method | trained | stored | rate | score | against full |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | trained | kB stored | s a run | rate | score | against full, 95 % interval |",
+        "|---" * 7 + "|",
+    ]
     for family, entries in shelf.items():
-        lines.append(f"| **{family}** | | | | | |")
+        lines.append(f"| **{family}** |" + " |" * 6)
         lines += ["| " + " | ".join(_cells(one, full, truth)) + " |" for one in entries]
     return "\n".join(lines)
 
 
 def _cells(one: Entry, full: Entry | None, truth: Sequence[float]) -> tuple[str, ...]:
-    run, versus = one.runs[0], ""
+    run = one.runs[0]
+    rate, trained, stored = run.settings.get("learning_rate"), run.parameters["trained"], run.parameters["stored"]
+    costs = ("", "", "")
+    if one.family not in LINES:
+        seconds = float(np.median([record.seconds for record in one.runs]))
+        costs = f"{trained:,}", f"{accounting.FLOAT32 * stored / 1000:,.0f}", f"{seconds:.0f}"
+    return one.label, *costs, "" if rate is None else f"{rate:g}", _score(one), _versus(one, full, truth)
+
+
+def _score(one: Entry) -> str:
     mean, spread, seeds = statistics.mean_and_spread(record.score for record in one.runs)
-    if full is not None and one is not full and one.family not in LINES:
-        gap = adapter_records.ahead(one, full, truth)
-        versus = str(gap).split(":")[0]
-        versus = f"**{versus}**" if gap.excludes_zero else versus
-    score = f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if seeds > 1 else "")
-    rate = run.settings.get("learning_rate")
-    counts = [f"{run.parameters[name]:,}" if run.parameters[name] else "" for name in ("trained", "stored")]
-    return one.label, *counts, "" if rate is None else f"{rate:g}", score, versus
+    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if seeds > 1 else "")
+
+
+def _versus(one: Entry, full: Entry | None, truth: Sequence[float] | None) -> str:
+    """How far a method is from full fine-tuning; "" for that itself, for the lines, and without the true labels."""
+    if full is None or one is full or one.family in LINES or truth is None:
+        return ""
+    gap = adapter_records.ahead(one, full, truth)
+    told = f"{100 * gap.difference:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})"
+    return f"**{told}**" if gap.excludes_zero else told
+
+
+def across(shelves: Mapping[str, Mapping[str, Sequence[Entry]]], truths: Mapping[str, Sequence[float] | None]) -> str:
+    """A Markdown table of several tasks: a row a method and setting, a column a task.
+
+    A cell has the score, mean ± standard deviation over seeds, and its difference from full fine-tuning as in
+    `comparison`; it is empty where there is no record.
+
+    Args:
+        shelves: what the column is called -> what is recorded there.
+        truths: of the same columns: the labels of their test splits; None where they are not known here.
+
+    Raises:
+        ValueError: a column has no truth.
+    """
+    if lacking := [name for name in shelves if name not in truths]:
+        raise ValueError(f"truths must have every column of shelves, if only None; there is none for {lacking[0]}")
+    rows: dict[str, dict[str, str]] = {}
+    for task, shelf in shelves.items():
+        full = next((one for one in shelf.get("baseline", ()) if one.family == FULL), None)
+        for one in itertools.chain.from_iterable(shelf.values()):
+            told = filter(None, (_score(one), _versus(one, full, truths[task])))
+            rows.setdefault(one.label, {})[task] = "; ".join(told)
+    order = [*methods.FAMILIES, "lines"]
+    families = {one.label: family for shelf in shelves.values() for family, entries in shelf.items() for one in entries}
+    lines = ["| method | " + " | ".join(shelves) + " |", "|---" * (1 + len(shelves)) + "|"]
+    for label in sorted(rows, key=lambda label: order.index(families[label])):
+        lines.append(f"| {label} | " + " | ".join(rows[label].get(task, "") for task in shelves) + " |")
+    return "\n".join(lines)

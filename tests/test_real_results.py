@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from peft_helpers import real_results, records
+from peft_helpers import evaluation, real_results, records
 
 
 def record(task, method, seed, score, backbone="pocket-bert", labels=100):
@@ -51,3 +51,17 @@ def test_the_shipped_records_make_tables():
     assert "SST-2" in real_results.scores_table()
     for table in (real_results.scores_table(), real_results.rates_table(), real_results.costs_table()):
         assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("task", real_results.TASKS)
+def test_the_shipped_labels_give_the_shipped_scores(task):
+    shelf = records.load(records.SHIPPED, task=task, split="test")
+    truth = real_results.truth(task)
+    assert shelf and truth is not None
+    for one in shelf:
+        near = 0.05 if one.metric == "spearman" else 1e-4  # four digits of nearly equal predictions have other ranks
+        assert evaluation.score(one.metric, one.predictions, truth) == pytest.approx(one.score, abs=near), one.id
+
+
+def test_labels_that_are_not_shipped(shelf):
+    assert real_results.truth("trec") is None

@@ -141,7 +141,7 @@ def test_a_table_has_its_families_and_shares() -> None:
     assert [line.split("|")[1].strip() for line in lines[2:]] == [
         "**additive**", "IA3", "**selective**", "BitFit", "**baseline**", "FullFineTuning",
     ]  # fmt: skip
-    assert lines[-1] == "| FullFineTuning | own tensors | 100 % | 100 % | 100 % | 100% | 100% | merged | exact |"
+    assert lines[-1] == "| FullFineTuning | own tensors | 100 % | 100 % | 100 % | 100% | 100% | 100% | merged | exact |"
     assert len({line.count("|") for line in lines}) == 1
     with pytest.raises(ValueError, match="rows is empty"):
         taxonomy.table([])

@@ -56,11 +56,25 @@ def test_the_table_tells_scores_and_intervals(shelf) -> None:
     lines = taxonomy_records.comparison(shelf, [1] * 10).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     row = next(line for line in lines if "LoRA(rank=2)" in line)
-    assert "| 90.0 ± 0.0 | " in row and "+15.0 points, 95 % interval" in row
+    assert "| 90.0 ± 0.0 | " in row and "+15.0 (" in row
     alone = next(line for line in lines if line.startswith("| IA3"))
-    assert "| 40.0 | " in alone and "**-35.0 points" in alone
+    assert "| 40.0 | " in alone and "| **-35.0 (" in alone
     assert next(line for line in lines if line.startswith("| full")).endswith("|  |")
     assert "| 50.0 |" in next(line for line in lines if "bag of words" in line)
+
+
+def test_several_tasks_stand_side_by_side(shelf) -> None:
+    other = {"additive": shelf["additive"]}
+    truths = {"one": [1] * 10, "two": None}
+    lines = taxonomy_records.across({"one": shelf, "two": other}, truths).splitlines()
+    assert lines[0] == "| method | one | two |" and len({line.count("|") for line in lines}) == 1
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| IA3", "| LoRA(rank=8)", "| LoRA(rank=2)", "| full", "| bag of words",
+    ]  # fmt: skip
+    assert lines[2].startswith("| IA3 | 40.0; **-35.0 (") and lines[2].endswith("| 40.0 |")
+    assert lines[3].endswith(" |  |") and lines[5] == "| full | 75.0 ± 7.1 |  |"
+    with pytest.raises(ValueError, match="there is none for two"):
+        taxonomy_records.across({"one": shelf, "two": other}, {"one": None})
 
 
 def test_agreement_is_spearmans_rho_with_its_chance() -> None:
