@@ -80,6 +80,13 @@ def explorer_notebook() -> nbformat.NotebookNode:
     )
 
 
+def widgets_of(lesson: Path) -> nbformat.NotebookNode | None:
+    """A lesson's `widget` cells, which need nothing but its `setup` cells, with these; None if it has no widget."""
+    notebook = nbformat.read(lesson, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if {"setup", "widget"} & set(cell.metadata.get("tags", []))]
+    return notebook if any("widget" in cell.metadata.tags for cell in notebook.cells) else None
+
+
 # ---------------------------------------------------------------- JupyterLab
 
 
@@ -308,9 +315,13 @@ class OpenExplorer:
         return self.page.evaluate("() => window.pfElapsed")
 
     def latencies(self, slider: int, presses: int = 8) -> list[float]:
-        """Milliseconds for each of several presses, to the right and back, after one that is not counted."""
-        self.press(slider)
-        return [self.press(slider, ("ArrowLeft", "ArrowRight")[i % 2]) for i in range(presses)]
+        """Milliseconds for each of several presses, away and back, after one that is not counted."""
+        away, back = "ArrowRight", "ArrowLeft"
+        handle = self.sliders.nth(slider)
+        if handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax"):
+            away, back = back, away
+        self.press(slider, away)
+        return [self.press(slider, (back, away)[i % 2]) for i in range(presses)]
 
     def click(self, text: str) -> None:
         """Press the button with this text, by keyboard."""

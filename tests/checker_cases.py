@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from peft_helpers import checks
-from peft_helpers.checks.framework import ChoiceExercise, FunctionExercise, NumberExercise, SeveralNumbers
+from peft_helpers.checks.framework import FunctionExercise, NumberExercise, SeveralNumbers
 
 
 class Wrong(NamedTuple):
@@ -135,22 +135,20 @@ GENERAL = frozenset({
     "returns-none", "wrong-outputs", "wrong-shape", "wrong-signature", "wrong-type", "wrong-value",
 })  # fmt: skip
 
-VALUED = NumberExercise | SeveralNumbers | ChoiceExercise
+VALUED = NumberExercise | SeveralNumbers
 
 
 def numbers(exercise: VALUED) -> list[NumberExercise]:
-    """The numbers that an exercise asks for; none of a choice."""
+    """The numbers that an exercise asks for."""
     if isinstance(exercise, SeveralNumbers):
         return list(exercise.parts.values())
-    return [exercise] if isinstance(exercise, NumberExercise) else []
+    return [exercise]
 
 
 def slugs(exercise: FunctionExercise | VALUED) -> set[str]:
     """The mistakes that an exercise knows by name."""
     if isinstance(exercise, FunctionExercise):
         return {m.slug for m in exercise.mistakes} | {p.mistake.slug for p in exercise.probes if p.mistake}
-    if isinstance(exercise, ChoiceExercise):
-        return {f"not-{option}" for option in exercise.options if option != exercise.right}
     return {wrong.slug for number in numbers(exercise) for wrong in number.mistakes}
 
 
@@ -289,7 +287,7 @@ class CheckerTests:
 
 
 class ValueCheckerTests(CheckerTests):
-    """For lessons that have exercises answered by a value, too: a number, several, a choice, a dictionary."""
+    """For lessons that have exercises answered by a value, too: a number, several, a dictionary."""
 
     def test_right_values_pass(self, right_value: tuple[str, Any]) -> None:
         checker, value = right_value

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import browser
-import nbformat
 import pytest
 
 REASON = browser.missing()
@@ -96,9 +95,7 @@ def test_no_frame_is_blank_or_collapsed_during_a_drag(opened, name):
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_widgets_of_the_lessons(page, lab, folder, path):
     """A lesson's `widget` cells need nothing but its `setup` cells, and their explorers follow the keyboard."""
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if {"setup", "widget"} & set(cell.metadata.get("tags", []))]
-    if not any("widget" in cell.metadata.tags for cell in notebook.cells):
+    if (notebook := browser.widgets_of(path)) is None:
         pytest.skip("this lesson has no widget")
     opened = browser.OpenNotebook(page, lab, folder, notebook, path.name)
     opened.run_all()

@@ -112,6 +112,11 @@ WRONG = {
         Wrong("values-returned", 0, "front.append(i)", "front.append(costs[i])"),
         Wrong("neighbors-only", 0, "            best = scores[i]", "        best = scores[i]"),
         Wrong("dominated-returned", 0, "return front", "return [i for i in order if i not in front]"),
+        Wrong("nothing-left-out", 0, "return front", "return order"),
+        Wrong("beaten-in-both", 1,
+              "(costs[j] < costs[i] and scores[j] >= scores[i]) or (costs[j] <= costs[i] and scores[j] > scores[i])\n"
+              "            or (costs[j] == costs[i] and scores[j] == scores[i] and j < i)",
+              "costs[j] < costs[i] and scores[j] > scores[i]"),
     ],
     "check_paired_differences": [
         Wrong("unpaired", 1, "right_b[draws]", "right_b[np.roll(draws, 1, axis=0)]"),

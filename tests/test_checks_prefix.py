@@ -203,6 +203,8 @@ VALUES["check_prefix_counts"] = (
         ("one-layer", (7_680 + 393_216 + 512 + 2 * 768 * 513, 0, MADE)),
         ("half-counted", (7_680 + 393_216 + 512 + 12 * 768 * 513, 0, MADE)),
         ("made-counted", (MLP + MADE, 0, MADE)),
+        ("biases-forgotten", (7_680 + 393_216 + 24 * 768 * 512, 0, MADE)),
+        ("biases-forgotten", (7_680 + 393_216 + 512 + 24 * 768 * 512, 0, MADE)),
         ("nothing-changed-there", (MLP, MADE, MADE)),
         ("nothing-changed-there", (MLP, MLP, MADE)),
         ("wrong-value", (MLP, 1, MADE)),

@@ -95,6 +95,7 @@ WRONG["check_majority_accuracy"] = [
     Wrong("commonest-of-test", 1, "Counter(train_labels)", "Counter(test_labels)"),
     Wrong("commonest-of-test", 2, "bincount(train_labels)", "bincount(test_labels)"),
     Wrong("always-class-1", 1, "Counter(train_labels).most_common(1)[0][0]", "1"),
+    Wrong("largest-label", 0, "max(set(train_labels), key=train_labels.count)", "max(train_labels)"),
     Wrong("count-for-share", 0, " / len(test_labels)", ""),
     Wrong("count-for-share", 2, "np.mean", "np.sum"),
     Wrong("class-for-share", 0, "return test_labels.count(label) / len(test_labels)", "return label"),

@@ -176,6 +176,8 @@ WRONG["check_prefix_as_change"] = [
     Wrong("text-keeps-its-share", 1, " - b.softmax(-1) @ v", ""),
     Wrong("share-forgotten", 1, "share * (a", "(a"),
     Wrong("sum-not-share", 1, "torch.sigmoid(", "torch.exp("),
+    Wrong("attention-returned", 0, "with_prefix - alone", "with_prefix"),
+    Wrong("share-flat", 0, "sum(-1, keepdim=True)", "sum(-1)"),
     Wrong("overflow", 1, "torch.sigmoid(a.logsumexp(-1, keepdim=True) - b.logsumexp(-1, keepdim=True))",
           "a.exp().sum(-1, keepdim=True) / (a.exp().sum(-1, keepdim=True) + b.exp().sum(-1, keepdim=True))"),
 ]  # fmt: skip

@@ -269,7 +269,6 @@ def test_the_exercises_behind_the_checkers() -> None:
     errors = exercises.likely_errors("check_softmax")
     assert errors["temperature-multiplied"].startswith("A higher temperature makes your distribution sharper")
     assert exercises.likely_errors("check_stability_limits")["effective-rate"].startswith("heavy_ball: ")
-    assert "not-weight-decay" in exercises.likely_errors("check_step_sizes")
     assert exercises.likely_errors("check_claims") == {}
     for name in ("check_nothing", "odd_numbers"):
         with pytest.raises(ValueError, match="there is no checker"):
