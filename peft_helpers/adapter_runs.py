@@ -61,7 +61,7 @@ def scales(backbone: str, folder: Path, stds: Sequence[float] = SCALES, seeds: S
                 method = methods.Houlsby(bottleneck=BOTTLENECK, init_std=std)
                 model, tokenizer = _adapted(backbone, task, method, seed)
                 try:
-                    done = training.fit(model, tokenizer, _glance(task), settings)
+                    done = training.fit(model, tokenizer, task.short_dev(), settings)
                 except FloatingPointError:
                     continue
                 result = training.evaluate(model, tokenizer, task, "dev")
@@ -89,7 +89,7 @@ def spans(backbone: str, folder: Path, seeds: Sequence[int] = SEEDS) -> list[Rec
             continue
         method = methods.Houlsby(bottleneck=BOTTLENECK)
         model, tokenizer = _adapted(backbone, task, method, seed)
-        done = training.fit(model, tokenizer, _glance(task), run)
+        done = training.fit(model, tokenizer, task.short_dev(), run)
         every = all_spans(len(backbones.anatomy(model).layers))
         for first, last in [(None, None), *every]:
             result = without_layers(model, tokenizer, task, first, last)
@@ -164,7 +164,7 @@ def _with_adapters(
             new_head(model, task, settings.seed)
             torch.manual_seed(settings.seed)
             methods.apply(model, methods.Houlsby(bottleneck=BOTTLENECK))
-            done = training.fit(model, tokenizer, _glance(task), settings)
+            done = training.fit(model, tokenizer, task.short_dev(), settings)
             methods.save(model, Path(place) / task.name)
             judged = []
             for earlier in chosen[:k]:
@@ -181,7 +181,7 @@ def _with_full_fine_tuning(
     heads: dict[str, nn.Module] = {}
     for k, task in enumerate(chosen, 1):
         heads[task.name] = new_head(model, task, settings.seed)
-        done = training.fit(model, tokenizer, _glance(task), settings)
+        done = training.fit(model, tokenizer, task.short_dev(), settings)
         judged = []
         for earlier in chosen[:k]:
             model.classifier = heads[earlier.name]
@@ -246,12 +246,6 @@ def _settings(rate: float, epochs: int, seed: int) -> Settings:
 
 def _label(method: methods.Houlsby) -> str:
     return f"Houlsby(bottleneck={method.bottleneck})"
-
-
-def _glance(task: Task, rows: int = 20) -> Task:
-    """The same task with a short dev split: evaluation costs time, and here dev decides nothing."""
-    short = {"dev": task.splits["dev"].select(range(min(rows, len(task.splits["dev"]))))}
-    return dataclasses.replace(task, splits=type(task.splits)(task.splits | short))
 
 
 def _known(name: str, folder: Path, backbone: str, labels: int, settings: Settings) -> Record | None:

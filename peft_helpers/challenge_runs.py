@@ -39,9 +39,8 @@ from peft_helpers import (
     tasks,
     training,
 )
-from peft_helpers.adapter_records import own
+from peft_helpers.adapter_runs import recorded  # noqa: F401 (records of these experiments are found alike)
 from peft_helpers.batching import encode, length_limit
-from peft_helpers.pruning_runs import glance
 from peft_helpers.records import Record
 from peft_helpers.tasks import Task
 from peft_helpers.training import Evaluation, Settings
@@ -101,7 +100,7 @@ def _sizes(backbone: str, folder: Path, stem: str, run: Settings, about: dict[st
     whole = tasks.load("sentiment")
     task, seed = whole.subset(min(SIZE_LABELS, len(whole.splits["train"])), run.seed), run.seed
     teacher, tokenizer = backbones.load(backbone, task, seed=seed)
-    done = training.fit(teacher, tokenizer, glance(task), run)
+    done = training.fit(teacher, tokenizer, task.short_dev(), run)
     made = []
 
     def save(name: str, model: nn.Module, method: str, seconds: float = 0.0, **more: Any) -> None:
@@ -225,7 +224,7 @@ def _transfers(
                 domain_adapters.stack(model, domains[source], task_adapter)
             else:
                 methods.apply(model, task_adapter)
-            done = training.fit(model, tokenizer, glance(side.task), run)
+            done = training.fit(model, tokenizer, side.task.short_dev(), run)
             for target, other in halves.items():
                 for way in ("kept", "exchanged") if stacked else ("alone",):
                     if way == "exchanged" and source == target:
@@ -257,7 +256,7 @@ def attribution(backbone: str, folder: Path, seeds: Sequence[int] = (0,), quick:
     whole = tasks.load("sentiment")
     task = whole.subset(min(ATTRIBUTION_LABELS, len(whole.splits["train"])), seed)
     model, tokenizer = backbones.load(backbone, task, seed=seed)
-    done = training.fit(model, tokenizer, glance(task), run)
+    done = training.fit(model, tokenizer, task.short_dev(), run)
     result, made = training.evaluate(model, tokenizer, task), []
     model = model.double()
     for number, (name, settings) in enumerate(wanted.items()):
@@ -345,12 +344,6 @@ def _saved(
     records.save(record, folder, replace=True)
     print(f"{name:64} {record.metric} {record.score:.3f}", flush=True)
     return record
-
-
-def recorded(experiment: str, backbone: str, folder: str | Path | None = None) -> list[Record]:
-    """The records of "size", "transfer" or "attribution", of the weights that are installed; without any, of others."""
-    shelf = records.load(folder, backbone=backbone)
-    return own(record for record in shelf if record.settings.get("experiment") == experiment)
 
 
 EXPERIMENTS: dict[str, Callable[..., list[Record]]] = {

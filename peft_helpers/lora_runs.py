@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from peft_helpers import backbones, experiments, methods, quantization, records, spectra, tasks, training
 from peft_helpers.adapter_records import own
 from peft_helpers.methods.lora import LoRALinear
-from peft_helpers.pruning_runs import glance
 from peft_helpers.records import Record
 from peft_helpers.tasks import Task
 from peft_helpers.training import Settings
@@ -101,7 +100,7 @@ def lora(
                 torch.manual_seed(seed)
                 methods.apply(model, methods.make("LoRA", **trial.options))
                 size = quantization.model_bytes(model)
-                done = training.fit(model, tokenizer, glance(task), settings)
+                done = training.fit(model, tokenizer, task.short_dev(), settings)
                 about = {"experiment": experiment, **trial.options, "key": trial.key, "bits": trial.bits,
                          "model_bytes": size, "tuned_rates": tuned, **changes(base, model)}  # fmt: skip
                 result = training.evaluate(model, tokenizer, task, "test")
@@ -138,7 +137,7 @@ def full(
         task = tasks.load(TASK).subset(LABELS, seed)
         model, tokenizer = backbones.load(backbone, task, seed=seed)
         base = copy.deepcopy(model)
-        done = training.fit(model, tokenizer, glance(task), settings)
+        done = training.fit(model, tokenizer, task.short_dev(), settings)
         found, fresh = spectra.spectra(base, model), {}
         most = max(len(one.sigma) for one in found.values())
         for rank, name in reversed(names.items()):  # the whole last: when it is there, everything is
@@ -196,7 +195,7 @@ def alpha(backbone: str, folder: Path, seeds: Sequence[int] = SEEDS, rates: Sequ
                     model, tokenizer = experiments.prepare(backbone, task, "LoRA", options, seed)
                     base, _ = backbones.load(backbone, task, seed=seed)
                     try:
-                        done = training.fit(model, tokenizer, glance(task), settings)
+                        done = training.fit(model, tokenizer, task.short_dev(), settings)
                     except FloatingPointError:
                         continue
                     result = training.evaluate(model, tokenizer, task, "dev")

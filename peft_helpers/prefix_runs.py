@@ -24,7 +24,6 @@ from typing import Any
 from peft_helpers import backbones, batching, experiments, generation, methods, prefix_shares, records, tasks, training
 from peft_helpers.adapter_records import own
 from peft_helpers.records import Record
-from peft_helpers.tasks import Task
 from peft_helpers.training import Settings
 
 COMMAND = "python -m peft_helpers.prefix_runs --out peft_helpers/pocket/records/prefix"
@@ -39,6 +38,7 @@ RATES: dict[str, tuple[float, ...]] = {
     "PrefixTuning": (1e-3, 3e-3), DIRECT: (1e-2, 3e-2, 1e-1), "PromptTuning": (1e-2, 3e-2), "Houlsby": (1e-3, 3e-3),
     "full": (3e-4, 1e-3),
 }  # fmt: skip
+GLANCE = 8  # dev texts while training: there they decide nothing
 SHARED = 12  # test texts on which λ is measured
 
 
@@ -134,7 +134,7 @@ def run(plans: Iterable[Plan], folder: Path) -> list[Record]:
 
 def rates(plan: Plan, folder: Path) -> list[dict]:
     """What every rate of the plan's family scores on held-out train, in short runs; from the disk where known."""
-    task = _glance(tasks.load(TASK).subset(min(TUNING_LABELS, MOST), 0))
+    task = tasks.load(TASK).subset(min(TUNING_LABELS, MOST), 0).short_dev(GLANCE)
     settings = settings_of(len(task.splits["train"]), RATES[plan.family][0], 0, TUNING_STEPS)
     typical = {"PrefixTuning": {"length": LENGTH}, "PromptTuning": {"length": LENGTH}, "Houlsby": {"bottleneck": 16}}
     options = typical.get(plan.method)
@@ -163,7 +163,7 @@ def options_of(plan: Plan, tokenizer) -> dict[str, Any]:
 
 def _do(plan: Plan, settings: Settings, tuned: Sequence[dict], folder: Path) -> Record:
     whole = tasks.load(TASK)
-    task = _glance(whole.subset(min(plan.labels, len(whole.splits["train"])), settings.seed))
+    task = whole.subset(min(plan.labels, len(whole.splits["train"])), settings.seed).short_dev(GLANCE)
     _, tokenizer = backbones.load(plan.backbone, task)
     model, tokenizer = experiments.prepare(plan.backbone, task, plan.method, options_of(plan, tokenizer), settings.seed)
     done = training.fit(model, tokenizer, task, settings)
@@ -187,12 +187,6 @@ def _do(plan: Plan, settings: Settings, tuned: Sequence[dict], folder: Path) -> 
     record = experiments.to_record(plan.id(settings.seed), done, result, label, about, COMMAND, stored)
     records.save(record, folder, replace=True)
     return record
-
-
-def _glance(task: Task, rows: int = 8) -> Task:
-    """The same task with a short dev split: evaluation costs time, and here dev decides nothing."""
-    short = {"dev": task.splits["dev"].select(range(min(rows, len(task.splits["dev"]))))}
-    return dataclasses.replace(task, splits=type(task.splits)(task.splits | short))
 
 
 def _known(plan: Plan, folder: Path, settings: Settings) -> Record | None:

@@ -56,12 +56,6 @@ def recover(
         return training.fit(model, tokenizer, task, settings)
 
 
-def glance(task: Task, rows: int = 20) -> Task:
-    """The same task with a short dev split: evaluation costs time, and here dev decides nothing."""
-    short = {"dev": task.splits["dev"].select(range(min(rows, len(task.splits["dev"]))))}
-    return dataclasses.replace(task, splits=type(task.splits)(task.splits | short))
-
-
 def reader(model: nn.Module, tokenizer: Any, task: Task, texts: int = 8) -> Callable[[], Any]:
     """A function that runs the first test texts through the model once, as one batch.
 
@@ -81,7 +75,7 @@ def reader(model: nn.Module, tokenizer: Any, task: Task, texts: int = 8) -> Call
 
 def sweep(task_name: str, backbone: str, folder: Path, shares: Sequence[float] = SHARES) -> list[records.Record]:
     """Fine-tune, prune, time, judge, recover, judge again; save a record each."""
-    task = glance(tasks.load(task_name, labels=LABELS))
+    task = tasks.load(task_name, labels=LABELS).short_dev()
     model, tokenizer = backbones.load(backbone, task, seed=0)
     usual = {"batch_size": BATCH, "keep_best": False, "progress": False}
     base = training.fit(model, tokenizer, task, training.Settings(RATE, epochs=EPOCHS, **usual))

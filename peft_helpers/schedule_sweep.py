@@ -78,7 +78,7 @@ def one_run(
         return known
     model, tokenizer = backbones.load(backbone, task, seed=settings.seed)
     try:
-        done = training.fit(model, tokenizer, _glance(task, watched), settings)
+        done = training.fit(model, tokenizer, task if watched is None else task.short_dev(watched), settings)
     except FloatingPointError:
         return None
     result = training.evaluate(model, tokenizer, task, "dev")
@@ -123,13 +123,6 @@ def _own(shelf: Sequence[records.Record]) -> list[records.Record]:
     """Those among this module's records that belong to the installed weights; if none does, all of them."""
     made = [record for record in shelf if record.command == COMMAND]
     return [record for record in made if of_these_weights(record)] or made
-
-
-def _glance(task: Task, rows: int | None) -> Task:
-    """The task with a dev split of so many rows."""
-    dev = task.splits["dev"]
-    short = {"dev": dev if rows is None else dev.select(range(min(rows, len(dev))))}
-    return dataclasses.replace(task, splits=type(task.splits)(task.splits | short))
 
 
 def _common() -> dict:

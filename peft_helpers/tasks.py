@@ -115,6 +115,17 @@ class Task:
         chosen = sorted(order[:count])
         return replace(self, splits=type(self.splits)(self.splits | {"train": train.select(chosen)}))
 
+    def short_dev(self, rows: int = 20) -> Task:
+        """The same task with the first `rows` of its dev split, where dev decides nothing: looking costs time.
+
+        Raises:
+            ValueError: if `rows` is below 1.
+        """
+        if rows < 1:
+            raise ValueError(f"a dev split has at least one row; got {rows}")
+        dev = self.splits["dev"]
+        return replace(self, splits=type(self.splits)(self.splits | {"dev": dev.select(range(min(rows, len(dev))))}))
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in self.splits.items())
         what = " / ".join(self.labels) or {"regression": "a score", "generation": "a text"}[self.kind]

@@ -62,6 +62,16 @@ def test_subsets_are_seeded_and_keep_the_classes_shares():
             task.subset(count)
 
 
+def test_a_short_dev_split_is_its_first_rows():
+    task = tasks.load("sentiment")
+    short = task.short_dev(3)
+    assert short.splits["dev"]["text"] == task.splits["dev"]["text"][:3]
+    assert short.splits["train"] is task.splits["train"] and len(task.splits["dev"]) > 20
+    assert len(task.short_dev(10**6).splits["dev"]) == len(task.splits["dev"])
+    with pytest.raises(ValueError, match="at least one row; got 0"):
+        task.short_dev(0)
+
+
 def test_uneven_classes_keep_their_shares(tmp_path):
     uneven = [{"text": f"s{i}", "label": int(i % 10 == 0)} for i in range(200)]
     task = tasks.load(write(tmp_path, train=uneven, dev=rows(10), test=rows(10)))

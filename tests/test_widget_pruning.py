@@ -167,6 +167,5 @@ def test_a_reader_reads_the_first_texts(tmp_path: Path) -> None:
     model.register_forward_hook(lambda module, given, made: seen.append(made.logits))
     pruning_runs.reader(model, tiny.tokenizer(), tiny.task(), texts=5)()
     assert seen[0].shape == (5, 2) and not seen[0].requires_grad
-    assert len(pruning_runs.glance(tiny.task(), 3).splits["dev"]) == 3
     pruning.save(model, tmp_path)
     assert (tmp_path / "kept.json").is_file()

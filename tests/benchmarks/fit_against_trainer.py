@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,11 +50,6 @@ def settings(given: argparse.Namespace, **more) -> training.Settings:
     return training.Settings(given.rate, keep_best=False, progress=False, **chosen, **more)
 
 
-def small_dev(task: tasks.Task) -> tasks.Task:
-    looked_at = task.splits["dev"].select(range(min(LOOKED_AT, len(task.splits["dev"]))))
-    return replace(task, splits=type(task.splits)(task.splits | {"dev": looked_at}))
-
-
 def warm_up(model, tokenizer, task: tasks.Task) -> None:
     """One forward and backward pass, so that nobody's first step pays for loading kernels."""
     device = default_device()
@@ -71,7 +65,7 @@ def warm_up(model, tokenizer, task: tasks.Task) -> None:
 
 def by_fit(model, tokenizer, task: tasks.Task, given: argparse.Namespace) -> float:
     """Seconds from the look before the first step to the one after the last."""
-    looks = training.fit(model, tokenizer, small_dev(task), settings(given)).rows("dev")
+    looks = training.fit(model, tokenizer, task.short_dev(LOOKED_AT), settings(given)).rows("dev")
     return looks[-1]["seconds"] - looks[0]["seconds"]
 
 
@@ -174,7 +168,7 @@ def child_frozen(given: argparse.Namespace) -> dict:
         for site in [*anatomy.layers[-1].sites.values(), *anatomy.layers[-1].norms]:
             site.module.requires_grad_(True)
     warm_up(model, tokenizer, task)
-    run = training.fit(model, tokenizer, small_dev(task), settings(given, cache_frozen="cached" in given.way))
+    run = training.fit(model, tokenizer, task.short_dev(LOOKED_AT), settings(given, cache_frozen="cached" in given.way))
     looks = [row["seconds"] for row in run.rows("dev")]
     epochs = [end - start for start, end in itertools.pairwise(looks[1:])]
     result = training.evaluate(model, tokenizer, task, "dev")
