@@ -7,6 +7,7 @@ VENV ?= .venv
 LAB_ARGS ?=
 CLASSROOM_ARGS ?=
 TEST_ARGS ?=
+OLDEST_ARGS ?=
 VOILA_ARGS ?=
 # Tests run in two processes of one thread each, a file or a notebook in one of them.
 WORKERS ?= 2
@@ -19,13 +20,14 @@ READY := $(VENV)/.ready
 GRADING := $(VENV)/.grading
 
 .DEFAULT_GOAL := help
-.PHONY: help setup workspace lab dashboard test lint notebooks links classroom
+.PHONY: help setup workspace lab dashboard test oldest lint notebooks links classroom
 
 help:
 	@echo "make lab         set up, then open the course in JupyterLab (your copy is in workspace/, never overwritten)"
 	@echo "make dashboard   the comparison of methods (lesson 13) as a page of its own, under Voila"
 	@echo "make test        set up, then check everything: lint, library, notebooks"
 	@echo "make classroom   write student/ and instructor/: copies without solutions, nbgrader's sources, guide, slides;  CLASSROOM_ARGS=--set-aside"
+	@echo "make oldest      run lessons and tests under Google Colab's packages (an hour);  OLDEST_ARGS='--floors --lessons 00 05'"
 	@echo "make lint        Ruff over code and notebooks;  make lint FIX=1  mends what it can"
 	@echo "make notebooks   run the lessons and store their outputs;  NAMES='01 05'  for some of them"
 	@echo "make links       write pyproject's repository address into badges, install lines and the README's map"
@@ -71,6 +73,10 @@ endif
 
 test: lint $(GRADING)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
+
+# An environment of its own, kept in .oldest/; it needs the network, as Colab's setup cell does.
+oldest:
+	@$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) $(PYTHON) tests/oldest_environment.py $(OLDEST_ARGS)
 
 notebooks: $(READY)
 	@$(PY) -m peft_helpers.editions refresh $(NAMES)

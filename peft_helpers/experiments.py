@@ -5,9 +5,10 @@
 
 For each rate a run trains on four fifths of the labels and is judged on the last fifth (with `--folds 3` three runs,
 each with another fifth and seed: one fifth of few labels says little, and a rate that fails now and then shows only
-so; with `--tune-on 1500` all this on so many of the labels, where there are more than tuning needs); the best rate then
-trains on all of them, once a seed, and only those runs see the test split. All labels count as used. A finished run is
-on the disk at once, so an experiment that was stopped goes on where it was.
+so; with `--tune-on 1500` all this on so many of the labels, where there are more than tuning needs; with `--widen 1` a
+best rate at the end of the list lets the next one be tried, too); the best rate then trains on all of them, once a
+seed, and only those runs see the test split. All labels count as used. A finished run is on the disk at once, so an
+experiment that was stopped goes on where it was; with other rates it does what is new.
 
 A method is any of `methods.available()`, besides "full" (all weights of the pretrained network) and "scratch" (the same
 from random weights). For a generation task the rate is chosen by token accuracy, which needs no writing; the record's
@@ -154,6 +155,22 @@ def _held_out(
     return json.loads(path.read_text("utf-8"))
 
 
+def next_rate(tuned: Sequence[dict]) -> float | None:
+    """A rate about three times beyond the best one, where that is the highest or lowest tried; else None.
+
+    >>> low = {"learning_rate": 1e-3, "score": 0.5, "loss": 1.0}
+    >>> high = {"learning_rate": 3e-3, "score": 0.7, "loss": 1.0}
+    >>> next_rate([low, high])
+    0.01
+    """
+    rates, best = sorted(row["learning_rate"] for row in tuned), best_rate(tuned)["learning_rate"]
+    if len(rates) < 2 or best not in (rates[0], rates[-1]):
+        return None
+    three = f"{best:e}".startswith("3")  # 1, 3, 10, 30 …
+    factor = (10 / 3 if three else 3) if best == rates[-1] else (1 / 3 if three else 0.3)
+    return float(f"{best * factor:.2g}")
+
+
 def best_rate(tuned: Sequence[dict]) -> dict:
     """The row with the best held-out score; of equals, which are common on few items, the one with the lower loss."""
     return max(tuned, key=lambda row: (row["score"], -float("inf") if row["loss"] is None else -row["loss"]))
@@ -172,6 +189,7 @@ def run(
     options: Mapping[str, Any] | None = None,
     folds: int = 1,
     tune_on: int | None = None,
+    widen: int = 0,
 ) -> list[records.Record]:
     """Tune, train once a seed on all the labels, predict the test split, save a record each.
 
@@ -182,6 +200,7 @@ def run(
         options: the method's settings.
         folds: fifths of the labels that each judge a rate.
         tune_on: labels that tune the rate, of those that may be used (None: all of them).
+        widen: how many further rates may be tried, one after the other, while the best is the highest or lowest.
 
     Raises:
         ValueError: unknown method or setting, no rate, or more labels to tune on than there are.
@@ -193,7 +212,12 @@ def run(
     first = _subset(whole, labels, seeds[0])
     if tune_on is not None and tune_on > len(first.splits["train"]):
         raise ValueError(f"tune_on must be at most the {len(first.splits['train'])} labels; got {tune_on}")
-    tuned = tune(_subset(first, tune_on, seeds[0]), backbone, method, rates, settings, folder, options, folds)
+    cut = _subset(first, tune_on, seeds[0])
+    tuned = tune(cut, backbone, method, rates, settings, folder, options, folds)
+    for _ in range(widen):
+        if (further := next_rate(tuned)) is None:
+            break
+        tuned += tune(cut, backbone, method, [further], settings, folder, options, folds)
     best = best_rate(tuned)
     how = {"tuned_rates": tuned} | ({"tuned_on": tune_on} if tune_on else {})
     for seed in seeds:
@@ -202,7 +226,12 @@ def run(
         count = len(task.splits["train"])
         name = f"{task.name}-{count}-{backbone}-{_plain(called)}-{seed}".replace("/", "--")
         known = {record.id: record for record in records.load(folder)} if folder.is_dir() else {}
-        if name not in known:
+        had = known.get(name)
+        if had is not None and had.settings["learning_rate"] == best["learning_rate"]:
+            if had.settings["tuned_rates"] != tuned:  # the same run, found among more rates
+                known[name] = replace(had, settings=had.settings | how, command=command or had.command)
+                records.save(known[name], folder, replace=True)
+        else:
             model, tokenizer = prepare(backbone, task, method, options, seed)
             done = training.fit(model, tokenizer, task, chosen)
             more = how | ({"method_settings": dict(options)} if options else {})
@@ -213,7 +242,7 @@ def run(
                 result = training.evaluate(model, tokenizer, task, "test")
             stored = _stored(model) if hasattr(model, "adaptation") else None
             record = to_record(name, done, result, called, more, command, stored)
-            records.save(record, folder)
+            records.save(record, folder, replace=True)
             known[name] = record
         made.append(known[name])
     return made
@@ -340,6 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4])
     parser.add_argument("--folds", type=int, default=1, help=f"fifths that judge each rate, 1 to {HELD_OUT}")
     parser.add_argument("--tune-on", type=int, help="labels that tune the rate; all of them by default")
+    parser.add_argument("--widen", type=int, default=0, help="further rates while the best is the highest or lowest")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
@@ -362,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dict(map(_setting, given.set)),
             given.folds,
             given.tune_on,
+            given.widen,
         )
     else:
         made = [_baseline(given, seed, command) for seed in given.seeds]

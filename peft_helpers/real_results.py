@@ -50,11 +50,14 @@ def groups(found: Sequence[Record]) -> dict[tuple[str, str, int], list[Record]]:
 
 
 def points(found: Sequence[Record], value: Callable[[Record], float] = lambda record: record.score) -> str:
-    """Mean ± standard deviation over seeds of the records' scores, or of another value, in hundredths; "" of none."""
+    """Mean ± standard deviation over seeds of the records' scores, or of another value, in hundredths.
+
+    "" of none; of one record its value alone, since one seed has no spread.
+    """
     if not found:
         return ""
-    mean, spread, _ = statistics.mean_and_spread(map(value, found))
-    return f"{100 * mean:.1f} ± {100 * spread:.1f}"
+    mean, spread, seeds = statistics.mean_and_spread(map(value, found))
+    return f"{100 * mean:.1f} ± {100 * spread:.1f}" if seeds > 1 else f"{100 * mean:.1f}"
 
 
 def scores_table() -> str:

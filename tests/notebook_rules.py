@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -512,20 +512,43 @@ def closing(lesson: Lesson) -> Iterator[str]:
     for line in listed:
         if not re.search(r"arXiv:\d{4}\.\d{4,5}|arxiv\.org/abs/|doi\.org/|https://", line):
             yield f"a reference without arXiv id or link: {line[:60]!r}"
-    yield from unchecked_references(lesson)
+    yield from unlisted_references(lesson)
 
 
-def unchecked_references(lesson: Lesson) -> Iterator[str]:
-    """Papers cited in the prose that are not on the course's checked list, where there is one."""
-    checked = ROOT / "peft_helpers" / "questions" / "references.json"
-    if not checked.is_file():
-        return
-    known = json.dumps(json.loads(checked.read_text(encoding="utf-8")))
+ARXIV = re.compile(r"(?:arXiv:|arxiv\.org/abs/)(\d{4}\.\d{4,5})")
+
+
+def listed_papers(lesson: Lesson) -> dict[str, set[tuple[str, str]]]:
+    """arXiv id -> the titles and years with which the lesson's references list it."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for cell in lesson.tagged("references"):
+        for line in cell.source.splitlines():
+            title, year = re.search(r"\*(.+?)\*", line), re.search(r"\b((?:19|20)\d\d)\.", line)
+            for number in ARXIV.findall(line):
+                found.setdefault(number, set()).add((title[1] if title else "", year[1] if year else ""))
+    return found
+
+
+@functools.cache
+def course_papers() -> dict[str, set[tuple[str, str]]]:
+    """The papers that all lessons of the course list."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for path in editions.notebooks(ROOT):
+        for number, forms in listed_papers(read(path)).items():
+            found.setdefault(number, set()).update(forms)
+    return found
+
+
+def unlisted_references(lesson: Lesson) -> Iterator[str]:
+    """Papers cited in the prose that no lesson lists, and papers that another lesson lists in another way."""
+    own = listed_papers(lesson)
     for cell in lesson.cells:
         if cell.kind == "markdown":
-            for cited in re.findall(r"(?:arXiv:|arxiv\.org/abs/)(\d{4}\.\d{4,5})", cell.source):
-                if cited not in known:
-                    yield f"{cell}: arXiv:{cited} is not in {checked.name}"
+            for cited in set(ARXIV.findall(cell.source)) - own.keys() - course_papers().keys():
+                yield f"{cell}: arXiv:{cited} is in no lesson's references"
+    for number, forms in own.items():
+        if len(forms := forms | course_papers().get(number, set())) > 1:
+            yield f"arXiv:{number} is listed in several ways: {'; '.join(map(', '.join, sorted(forms)))}"
 
 
 def problems(path: Path, names: tuple[str, ...] = ()) -> list[str]:

@@ -182,23 +182,30 @@ def check_setup_cells(environment: Environment, base: dict[str, str], lessons: l
             printed = run_cells(environment, [on_colab, "import sys\n" + dry], folder, variables)
             if not report.is_file():
                 raise Broken(f"the setup cell of {', '.join(numbers)} did not get as far as a plan:\n{printed}")
-            planned = {
-                canonical(item["metadata"]["name"]): item["metadata"]["version"]
-                for item in json.loads(report.read_text(encoding="utf-8"))["install"]
-            }
+            planned = plan(json.loads(report.read_text(encoding="utf-8")), base)
             print(f"setup cell of {' '.join(numbers)}: would install {named(planned)}", flush=True)
-            if touched := [f"{name} {base[name]} to {version}" for name, version in planned.items() if name in base]:
-                raise Broken(f"the setup cell of {', '.join(numbers)} would change {', '.join(touched)}")
-            if canonical(COURSE) not in planned:
-                raise Broken(f"the setup cell of {', '.join(numbers)} would not install the course")
-        for source in found:
-            printed = run_cells(environment, [on_colab, "import sys\n" + source], folder, variables)
+        printed = run_cells(environment, [on_colab, "import sys\n" + next(iter(found))], folder, variables)
     now = environment.packages()
     if changed := {name: now.get(name, "gone") for name, version in base.items() if now.get(name) != version}:
-        raise Broken(f"the setup cells changed what was there: {named(changed)}")
+        raise Broken(f"the setup cell changed what was there: {named(changed)}")
     if canonical(COURSE) not in now:
-        raise Broken(f"the setup cells did not install the course:\n{printed}")
+        raise Broken(f"the setup cell did not install the course:\n{printed}")
     print(f"installed on top: {named({name: now[name] for name in now.keys() - base.keys()})}", flush=True)
+
+
+def plan(report: dict[str, Any], base: dict[str, str]) -> dict[str, str]:
+    """What pip would install, from the report of its dry run.
+
+    Raises:
+        Broken: if that touches a package of `base`, or leaves out the course.
+    """
+    items = [item["metadata"] for item in report["install"]]
+    planned = {canonical(item["name"]): item["version"] for item in items}
+    if touched := [f"{name} {base[name]} to {version}" for name, version in planned.items() if name in base]:
+        raise Broken(f"a setup cell would change {', '.join(touched)}")
+    if canonical(COURSE) not in planned:
+        raise Broken(f"a setup cell would not install the course, but {named(planned)}")
+    return planned
 
 
 def named(packages: dict[str, str]) -> str:
@@ -288,7 +295,9 @@ json.dump(answer, open(sys.argv[2], "w"))
 def execute(environment: Environment, notebook: Path, folder: Path, variables: dict[str, str]) -> dict[str, Any]:
     """Run a notebook in `folder` in the environment's own kernel, and go on after errors."""
     answer = folder / "answer.json"
-    everything = dict(os.environ) | variables | {"JUPYTER_PREFER_ENV_PATH": "1"}  # its own python3, not the user's
+    # its own python3, not the user's; and no word about breakpoints from the older kernel
+    kernel = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    everything = dict(os.environ) | variables | kernel
     everything.pop("MPLBACKEND", None)
     environment.run("-c", EXECUTE, notebook, answer, cwd=folder, env=everything, timeout=LESSON_SECONDS)
     return json.loads(answer.read_text(encoding="utf-8"))

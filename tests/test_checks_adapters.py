@@ -95,6 +95,8 @@ WRONG["check_adapted_layer"] = [
     Wrong("swapped", 1, "(attention, adapter_1, norm_1), (feed_forward, adapter_2,",
           "(attention, adapter_2, norm_1), (feed_forward, adapter_1,"),
     Wrong("parallel", 1, "adapter(block(x)) + x", "block(x) + x + adapter(x)"),
+    Wrong("parallel-for-sum", 1, "adapter(block(x)) + x", "block(x) + adapter(x)"),
+    Wrong("bypass-twice", 1, "adapter(block(x)) + x", "x + (b := block(x)) + adapter(b)"),
     Wrong("residual-lost", 1, " + x)", ")"),
     Wrong("skips-from-input", 0, "norm_2(y +", "norm_2(x +"),
     Wrong("norm-forgotten", 1, "norm(adapter(block(x)) + x)", "adapter(block(x)) + x"),
@@ -290,6 +292,12 @@ def test_the_right_layer_is_the_librarys() -> None:
     made = layer(x)
     made = made[0] if isinstance(made, tuple) else made
     assert torch.allclose(made, adapters.adapted_layer(x, attention, feed_forward, *norms, *inside), atol=1e-10)
+
+
+def test_a_name_that_is_wrong_is_named() -> None:
+    verdict = adapters.check_is_trained(lambda name: "adapter" in name or "bias" in name or "classifier" in name)
+    assert verdict.mistake == "wrong-value"
+    assert "`bert.embeddings.LayerNorm.weight` is trained, and your answer freezes it" in verdict.message
 
 
 def test_first_gradients_are_those_of_the_library_and_unknown_ways_are_named() -> None:

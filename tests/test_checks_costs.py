@@ -44,6 +44,7 @@ def answer(body, head, per_text, batch, frozen):
 WRONG["check_run_memory"] = [
     Wrong("activations-forgotten", 0, "batch * per_text", "0"),
     Wrong("batch-forgotten", 0, "batch * per_text", "per_text"),
+    Wrong("bytes-twice", 0, "batch * per_text", "4 * batch * per_text"),
     Wrong("adam-once", 0, "8 * trained", "4 * trained"),
     Wrong("adam-once", 1, "2 * gradients", "gradients"),
     Wrong("adam-forgotten", 0, "8 * trained", "0"),
@@ -107,6 +108,12 @@ WRONG["check_scaled_step"] = [
     Wrong("scaled-twice", 0, "/ scale", "* scale"),
     Wrong("overflow-applied", 0, "not torch.isfinite(gradients).all()", "False"),
     Wrong(
+        "overflow-applied",
+        0,
+        "if not torch.isfinite(gradients).all():\n        return weights",
+        "gradients = torch.nan_to_num(gradients.double())",
+    ),
+    Wrong(
         "only-bad-entries-skipped",
         0,
         "if not torch.isfinite(gradients).all():\n        return weights",
@@ -169,6 +176,8 @@ def answer(model, optimizer, x, y, size):
 ]
 WRONG["check_accumulated_step"] = [
     Wrong("mean-of-means", 0, "* len(rows) / len(x)", "/ len(x.split(size))"),
+    Wrong("mean-of-means", 0, "* len(rows) / len(x)", "* size / len(x)"),
+    Wrong("last-loss", 0, "total += loss.item()", "total = loss.item()"),
     Wrong("sum-for-mean", 0, " * len(rows) / len(x)", ""),
     Wrong("sum-for-mean", 0, " * len(rows) / len(x)", " * len(rows)"),
     Wrong(

@@ -199,6 +199,7 @@ WRONG["check_clipped_matches"] = [
     Wrong("sets", 1, "made, matched = grams(tokens), 0", "made, matched = list(set(grams(tokens))), 0"),
     Wrong("recall", 0, "grams(tokens).total()", "allowed.total()"),
     Wrong("off-by-one", 0, "len(words) - n + 1", "len(words) - n"),
+    Wrong("words-for-ngrams", 0, "grams(tokens).total()", "len(tokens)"),
     Wrong("single-tokens", 0, "words[i:i + n]) for i in range(len(words) - n + 1)", "[w]) for w in words"),
     Wrong("wrong-outputs", 0, ", grams(tokens).total()", ""),
 ]
@@ -255,6 +256,7 @@ VALUES: dict[str, tuple[list[Any], list[tuple[str, Any]]]] = {
             ("one-layer", 2 * 1024 * 8 * 1000 * 4 / 1e6),
             ("one-text", 2 * 24 * 1024 * 1000 * 4 / 1e6),
             ("one-token", 2 * 24 * 1024 * 8 * 4 / 1e6),
+            ("mebibytes", 2 * 24 * 1024 * 8 * 1000 * 4 / 2**20),
             ("bytes", 2 * 24 * 1024 * 8 * 1000 * 4),
             ("wrong-value", 3),
         ],

@@ -110,6 +110,7 @@ WRONG["check_training_run"] = [
     ),
     Wrong("graph-at-evaluation", 0, "    with torch.no_grad():\n        predictions", "    predictions"),
     Wrong("graph-at-evaluation", 2, "@torch.no_grad()\n", ""),
+    Wrong("losses-averaged", 0, "return losses, predictions", "return sum(losses) / len(losses), predictions"),
     Wrong("wrong-outputs", 0, "return losses, predictions", "return losses"),
 ]
 
@@ -180,6 +181,7 @@ WRONG["check_paired_interval"] = [
     ),
     Wrong("sum-for-mean", 1, " / len(rows)", ""),
     Wrong("wrong-axis", 0, "axis=1", "axis=0"),
+    Wrong("wrong-axis", 0, "mean(axis=1)", "mean()"),
     Wrong("wrong-shape", 0, "return low, high", "return high - low"),
     Wrong("wrong-value", 0, "return low, high", "return high, low"),
 ]
@@ -357,6 +359,7 @@ WRONG["check_spearman"] = [
         "return 1 - 6 * ((x - y) ** 2).sum() / (len(x) * (len(x) ** 2 - 1))",
     ),
     Wrong("ties-by-position", 0, f"np.array([{RANK} for v in values])", "values.argsort(kind='stable').argsort()"),
+    Wrong("ties-by-position", 0, f"np.array([{RANK} for v in values])", "np.argsort(np.argsort(values))"),
     Wrong("ties-lowest", 0, RANK, "(values < v).sum()"),
     Wrong("ties-lowest", 1, " + (order.count(v) - 1) / 2", ""),
     Wrong("ties-highest", 0, RANK, "(values <= v).sum()"),

@@ -66,7 +66,8 @@ WRONG["check_cosine_schedule"] = [
     ),
     Wrong("progress-from-zero", 0, "(step - warmup) / (steps - warmup)", "step / steps"),
     Wrong("progress-from-zero", 0, "(step - warmup) / (steps - warmup)", "(step - warmup) / steps"),
-    Wrong("raised", 1, "if warmup and step < warmup", "if step / warmup < 1"),
+    Wrong("wave-too-short", 0, "/ (steps - warmup)", "/ (steps - warmup - 1)"),
+    Wrong("divided-by-no-warmup", 1, "if warmup and step < warmup", "if step / warmup < 1"),
 ]
 
 # ---------------------------------------------------------------- 06-2
@@ -220,6 +221,7 @@ def answer(gradient, weights, l1, l2):
 WRONG["check_penalized_gradient"] = [
     Wrong("l2-doubled", 0, "l2 * weights", "2 * l2 * weights"),
     Wrong("l2-doubled", 1, "l2 / 2", "l2"),
+    Wrong("l2-halved", 0, "l2 * weights", "l2 / 2 * weights"),
     Wrong("l1-by-size", 0, "torch.sign(weights)", "weights.abs()"),
     Wrong("l1-by-size", 0, "torch.sign(weights)", "weights"),
     Wrong("l1-without-sign", 0, "l1 * torch.sign(weights)", "l1"),
@@ -323,6 +325,7 @@ class TestLesson06(ValueCheckerTests):
     }
     half_answered = {"check_run_verdicts": [dict.fromkeys("ABCD"), GOOD | {"D": None}]}
     unlisted = frozenset({"not-verdicts"})
+    raised_only = frozenset({"divided-by-no-warmup"})
 
 
 def test_a_copied_model_starts_from_the_same_weight() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from collections import Counter
@@ -103,6 +104,9 @@ def test_a_deck_is_one_file_that_needs_no_network(stem: str) -> None:
     assert kinds["exercise"] == sum("exercise" in exercises.tags(cell) for cell in core)
     for kind, call in (("predict", "lesson.predict("), ("measured", "lesson.outcome(")):
         assert kinds[kind] == sum("".join(cell["source"]).count(call) for cell in core)
+    asked = [html.escape(question) for question, _, _ in guide.predictions(notebook)]
+    for slide in found:
+        assert slide.kind != "measured" or any(question in slide.body for question in asked), slide.body
     assert page.count("<section") == len(found) < 80
     for part in exercises.find(notebook):
         assert part.solution not in page

@@ -140,6 +140,33 @@ def test_a_rate_is_tuned_on_some_of_many_labels(here, monkeypatch):
         run(here, seeds=[0], tune_on=50)
 
 
+def test_a_best_rate_at_the_end_lets_the_next_be_tried(here, monkeypatch):
+    def row(rate, score):
+        return {"learning_rate": rate, "score": score, "loss": 1.0}
+
+    assert experiments.next_rate([row(1e-3, 0.6), row(3e-3, 0.7), row(1e-2, 0.6)]) is None
+    assert experiments.next_rate([row(1e-2, 0.6)]) is None
+    assert experiments.next_rate([row(3e-3, 0.6), row(1e-2, 0.7)]) == 0.03
+    assert experiments.next_rate([row(1e-3, 0.7), row(3e-3, 0.6)]) == 0.0003
+    assert experiments.next_rate([row(3e-4, 0.7), row(1e-3, 0.6)]) == 0.0001
+
+    scores = {1e-5: 0.5, 1e-2: 0.6, 3e-2: 0.8, 1e-1: 0.7}
+    monkeypatch.setattr(
+        experiments, "tune", lambda task, backbone, method, rates, *_: [row(r, scores[r]) for r in rates]
+    )
+    first = run(here, seeds=[0])[0]
+    trained, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *given: trained.append(given[-1].learning_rate) or fit(*given))
+    wider = run(here, seeds=[0], widen=5)[0]
+    assert [r["learning_rate"] for r in wider.settings["tuned_rates"]] == [1e-2, 1e-5, 3e-2, 1e-1]
+    assert (first.id, first.settings["learning_rate"]) == (wider.id, 1e-2) and trained == [3e-2]
+    assert records.load(here / "out")[0].settings["learning_rate"] == wider.settings["learning_rate"] == 3e-2
+    scores[1e-1] = 0.1
+    again = run(here, seeds=[0], widen=5)[0]
+    assert trained == [3e-2] and again.settings["tuned_rates"][-1]["score"] == 0.1, "only the table of rates is new"
+    assert again.predictions == wider.predictions
+
+
 def test_fish_measures_its_mask_on_the_tasks_texts(here):
     from peft_helpers.methods import surgery
 

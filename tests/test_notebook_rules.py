@@ -76,6 +76,7 @@ NO_ALT = {
     "data": {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"},
     "metadata": {},
 }
+OTHER_ADAM = "*Adam: A Slow Method*. arXiv:1412.6980"
 LONG_FUNCTION = "def long():\n" + "".join(f"    a{k} = {k}\n" for k in range(25))
 
 BROKEN = {
@@ -159,6 +160,8 @@ BROKEN = {
     "no retrieval": ("closing", without("retrieval")),
     "nothing to diagnose": ("closing", without("diagnose")),
     "no references": ("closing", without("references")),
+    "paper in nobody's list": ("closing", edit("diagnose", "What broke", "What (arXiv:0000.00000) broke")),
+    "paper under another title": ("closing", edit("references", "Adam. https://example.org/adam", OTHER_ADAM)),
     "reference without link": ("closing", edit("references", "https://example.org/adam", "2015")),
 }
 

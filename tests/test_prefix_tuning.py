@@ -14,6 +14,7 @@ from conformance import GENERATING, KINDS, Case, applied, assert_close, backbone
 from test_method_counts import bart, bert, gpt2, trained
 
 from peft_helpers import accounting, backbones, batching, methods, storage
+from peft_helpers.methods import attention_prefix
 from peft_helpers.methods.attention_prefix import Lent, places
 
 PEFT = "0.21.2"  # the version that the comparisons with peft were made with
@@ -405,6 +406,19 @@ def test_a_static_cache_changes_nothing(kind):
     )
     assert len(dynamic) == 4
     assert_close(static, dynamic, 1e-5, "with a static cache")
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("named", [lambda n: {"q_length": n}, lambda n: {"cache_position": torch.arange(n)}])
+def test_who_asks_for_a_mask_in_old_and_new_words(named, queries, monkeypatch):
+    """transformers before 5.4 gave the queries' positions instead of their number."""
+    asked = {}
+    monkeypatch.setattr(
+        attention_prefix, "AttentionMaskInterface", lambda: {"sdpa": lambda **given: asked.update(given)}
+    )
+    attention_prefix._sdpa_mask(**named(queries), kv_length=7)
+    assert asked["kv_length"] == 7 and asked.keys() > named(queries).keys(), "the words are handed on"
+    assert asked["allow_is_causal_skip"] is (queries == 1), "several queries always get their mask"
 
 
 # ---------------------------------------------------------------- against huggingface/peft

@@ -39,6 +39,11 @@ def test_scores_stand_beside_their_baselines(shelf):
     assert lines[3] == "| TREC | accuracy | 100 | pocket-bert | 75.0 ± 7.1 |  |  | 60.0 ± 0.0 |"
 
 
+def test_one_seed_has_no_spread(shelf):
+    records.save(record("cola", "full", 0, 0.125), shelf / "cola")
+    assert "| 12.5 |" in real_results.scores_table() and "nan" not in real_results.scores_table()
+
+
 def test_rates_and_costs(shelf):
     rates = real_results.rates_table().splitlines()
     assert rates[2] == "| SST-2 | 100 | pocket-bert | accuracy | 0.0001: 0.500   0.0003: 0.750 | 0.0003 |"

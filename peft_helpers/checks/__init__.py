@@ -12,7 +12,6 @@ from peft_helpers.checks.adam import (
     check_first_uncorrected_step,
     check_optimizer_memory,
     check_rmsprop_step,
-    check_step_sizes,
 )
 from peft_helpers.checks.adapters import (
     check_adapted_layer,
@@ -55,7 +54,6 @@ from peft_helpers.checks.decoding import (
     check_slot_errors,
 )
 from peft_helpers.checks.descent import (
-    check_broken_run,
     check_curvature,
     check_gradient_descent,
     check_momentum_step,
@@ -81,7 +79,6 @@ from peft_helpers.checks.fine_tuning import (
     check_training_run,
 )
 from peft_helpers.checks.framework import (
-    ChoiceExercise,
     FunctionExercise,
     Mistake,
     NumberExercise,
@@ -104,8 +101,6 @@ from peft_helpers.checks.losses import (
     check_constant_predictor,
     check_cross_entropy,
     check_cross_entropy_gradient,
-    check_double_softmax_floor,
-    check_perplexity,
     check_regression_loss,
     check_smoothed_cross_entropy,
     check_softmax,
@@ -144,7 +139,6 @@ from peft_helpers.checks.training_well import (
 )
 
 __all__ = [
-    "ChoiceExercise",
     "FunctionExercise",
     "Mistake",
     "NumberExercise",
@@ -162,7 +156,6 @@ __all__ = [
     "check_basis",
     "check_binary_cross_entropy",
     "check_bpe_step",
-    "check_broken_run",
     "check_cache_memory",
     "check_causal_mask",
     "check_choose",
@@ -176,7 +169,6 @@ __all__ = [
     "check_curvature",
     "check_deletion_effects",
     "check_distillation_loss",
-    "check_double_softmax_floor",
     "check_early_stopping",
     "check_families",
     "check_first_gradients",
@@ -210,7 +202,6 @@ __all__ = [
     "check_paired_interval",
     "check_pareto_front",
     "check_penalized_gradient",
-    "check_perplexity",
     "check_position_ids",
     "check_prefix_as_change",
     "check_prefix_attention",
@@ -238,7 +229,6 @@ __all__ = [
     "check_spearman",
     "check_stability_limits",
     "check_stacked",
-    "check_step_sizes",
     "check_step_to_ship",
     "check_storage_of_tasks",
     "check_text_positions",

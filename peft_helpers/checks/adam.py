@@ -16,11 +16,12 @@
       min)
       checker: `check_adamw`
       mistakes: those of 03-2, l2-instead-of-decoupled, decay-missing, decay-without-rate, decay-after-step,
-        decay-sign, aliased-path, shared-moments, moments-reset, input-changed
+        decay-sign, gradient-after-decay, aliased-path, shared-moments, moments-reset, input-changed
 
 03-4  a number: first step without correction, constant gradient, β = (0.8, 0.99), in units of η (4 min)
       checker: `check_first_uncorrected_step`
-      mistakes: corrected, numerator-only, root-forgotten, inverted, betas-swapped, beta-for-one-minus-beta
+      mistakes: corrected, numerator-only, root-forgotten, inverted, betas-swapped, beta-for-one-minus-beta,
+        usual-betas
 
 03-5  `clip_gradients(gradients, max_norm)`: list of tensors -> list, of joint length at most max_norm (6 min)
       checker: `check_clip_gradients`
@@ -31,25 +32,17 @@
       checker: `check_optimizer_memory`
       mistakes: frozen-counted, one-moment, gradients-counted, weights-counted, bytes-forgotten,
         bytes-for-megabytes, mebibytes, whole-model
-
-03-7  a choice: the cause of the step sizes that `step_sizes()` returns (Adam, constant gradient, defaults, in units
-      of η) (4 min)
-      checker: `check_step_sizes`
-      mistakes: not-epsilon-too-large, not-betas-swapped, not-learning-rate-too-large, not-weight-decay
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from peft_helpers import optimizers
 from peft_helpers.checks.framework import (
-    ChoiceExercise,
     FunctionExercise,
     Mistake,
     NumberExercise,
@@ -249,6 +242,8 @@ def adamw_with(mistake: str = "") -> Callable:
                 "decay-sign": -learning_rate * weight_decay,
             }
             shrink = 1 - decay.get(mistake, learning_rate * weight_decay)
+            if mistake == "gradient-after-decay":
+                g = gradient(shrink * x)
             if mistake == "l2-instead-of-decoupled":
                 g, shrink = g + weight_decay * x, 1.0
             if mistake == "shared-moments":  # m and v are one tensor: the second update starts from the first's result
@@ -282,6 +277,8 @@ ADAMW = FunctionExercise(
                 "decay-without-rate": "Each step shrinks the weights by λ; it should be by η·λ.",
                 "decay-sign": "The weights are made larger: decay should pull them toward 0.",
                 "decay-after-step": "The decay acts on the weights after the step; it should act on those before it.",
+                "gradient-after-decay": "The gradient is taken at the weights that have already decayed; it belongs to "
+                "those before. Compute it first, then decay.",
                 "aliased-path": "All rows of the path are the same: it holds one tensor many times, changed in place "
                 "afterwards. Each step needs a new tensor, or a `.clone()` in the path.",
                 "shared-moments": "m and v are one and the same tensor (`m = v = torch.zeros_like(…)`), and changing "
@@ -314,6 +311,7 @@ FIRST_UNCORRECTED_STEP = NumberExercise(
         WrongNumber(0.01**0.5 / 0.2, "inverted", "The fraction is upside down: m stands above, √v below."),
         WrongNumber(0.01 / 0.2**0.5, "betas-swapped", "β₁ and β₂ are swapped: the first belongs to m."),
         WrongNumber(0.8 / 0.99**0.5, "beta-for-one-minus-beta", "The new gradient enters with 1 − β, not with β."),
+        WrongNumber(0.1 / 0.001**0.5, "usual-betas", "That is for β = (0.9, 0.999); here they are 0.8 and 0.99."),
     ],
     praise="Right: without correction the first step is too long, not too short.",
 )
@@ -458,37 +456,3 @@ OPTIMIZER_MEMORY = NumberExercise(
 def check_optimizer_memory(answer: Any) -> Verdict:
     """Exercise 03-6: megabytes of Adam's state when LoRA trains 294,912 of BERT-base's 109,482,240 weights."""
     return OPTIMIZER_MEMORY.judge(answer)
-
-
-# ---------------------------------------------------------------- 03-7
-
-
-def step_sizes(steps: int = 60) -> list[float]:
-    """How far Adam moves each step, in units of the learning rate, under a constant gradient; something is wrong."""
-    x = torch.zeros((), dtype=torch.float64)
-    optimizer = optimizers.Adam([x], learning_rate=1.0, bias_correction=False)
-    points = [0.0]
-    for _ in range(steps):
-        x.grad = torch.ones_like(x)
-        optimizer.step()
-        points.append(x.item())
-    return [before - after for before, after in itertools.pairwise(points)]
-
-
-STEP_SIZES = ChoiceExercise(
-    right="missing-bias-correction",
-    options={
-        "missing-bias-correction": "Right: m fills up within some 10 steps, √v only within some 1,000. Until then the "
-        "steps are several times too long, just when the model is fresh.",
-        "epsilon-too-large": "A large ε makes every step shorter than η, never longer.",
-        "betas-swapped": "Then m would be the slow one: the steps would begin far too short, not too long.",
-        "learning-rate-too-large": "The sizes are in units of the learning rate: it cancels out.",
-        "weight-decay": "Decay pulls toward 0, and the run starts at 0, where it does nothing; it also does not fade "
-        "with t.",
-    },
-)
-
-
-def check_step_sizes(answer: Any) -> Verdict:
-    """Exercise 03-7: the cause of what `step_sizes()` shows."""
-    return STEP_SIZES.judge(answer)

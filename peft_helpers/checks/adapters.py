@@ -6,7 +6,7 @@
         approximate-gelu, bias-forgotten, residual-inside, residual-twice, wrong-side, whole-scaled, wrong-place
 
 08-2  which of an adapter's four tensors get a gradient in the first step, for four ways to initialize: a dictionary
-      from the way's name to a set of names (6 min)
+      from the way's name to a set of names (5 min)
       checker: `check_first_gradients`
       mistakes: nothing-moves, everything-moves, up-moves, down-moves, bias-stays, down-stays, up-stays
 
@@ -14,14 +14,15 @@
       adapters (8 min)
       checker: `check_adapted_layer`
       mistakes: after-residual-sum, after-norm, four-per-layer, one-per-layer, one-adapter-twice, before-the-block,
-        swapped, parallel, residual-lost, skips-from-input, norm-forgotten, norms-swapped, serial
+        swapped, parallel, parallel-for-sum, bypass-twice, residual-lost, skips-from-input, norm-forgotten,
+        norms-swapped, serial
 
-08-4  `is_trained(name)`: of a parameter of BERT with adapters (6 min)
+08-4  `is_trained(name)`: of a parameter of BERT with adapters (5 min)
       checker: `check_is_trained`
       mistakes: norms-frozen, embedding-norm-frozen, head-forgotten, head-only, pooler-trained, backbone-biases,
         base-trained, adapters-frozen, everything-trained, nothing-trained
 
-08-5  `trained_parameters(D, L, m, K)` of Houlsby's adapters on BERT, with norms and head (6 min)
+08-5  `trained_parameters(D, L, m, K)` of Houlsby's adapters on BERT, with norms and head (5 min)
       checker: `check_trained_parameters`
       mistakes: one-per-layer, four-per-layer, one-matrix, biases-forgotten, norms-forgotten, norms-halved,
         embedding-norm-forgotten, head-forgotten, head-bias-forgotten, norms-and-head-forgotten, pooler-counted,
@@ -56,6 +57,7 @@ from peft_helpers.checks.framework import (
     Verdict,
     WrongNumber,
     as_numbers,
+    attempt,
     call,
     odd_numbers,
     refused,
@@ -326,6 +328,10 @@ def adapted_layer(
             return norm(origin + part(adapter(x)))
         if wrong == "parallel":
             return norm(origin + part(x) + adapter(x))
+        if wrong == "parallel-for-sum":
+            return norm(part(x) + adapter(x))
+        if wrong == "bypass-twice":
+            return norm(origin + part(x) + adapter(part(x)))
         if wrong == "residual-lost":
             return norm(adapter(part(x)))
         if wrong == "norm-forgotten":
@@ -357,6 +363,9 @@ LAYER_MESSAGES = {
     "before-the-block": "Your adapter works on what the block reads. Its place is on what the block gives.",
     "parallel": "Your adapter reads what the block reads, and its answer is added beside the block's. That is a "
     "parallel adapter (and x would be added twice); here it stands behind the block.",
+    "parallel-for-sum": "Your adapter stands in the layer's bypass, beside the block: x goes through it on its way to "
+    "the sum. Its place is on the block's output; the layer's bypass stays untouched.",
+    "bypass-twice": "The block's output is added twice: once by you, once by the adapter's own bypass.",
     "residual-lost": "The layer's own residual sums are missing. The adapter's bypass does not replace them: it goes "
     "around the adapter, not around the block.",
     "skips-from-input": "The second sum adds x, the layer's input. It must add what the feed-forward block has read.",
@@ -499,7 +508,15 @@ IS_TRAINED = FunctionExercise(
 
 def check_is_trained(answer: Any) -> Verdict:
     """Exercise 08-4: `is_trained(name)` -> True or False."""
-    return IS_TRAINED.judge(answer)
+    verdict = IS_TRAINED.judge(answer)
+    flags = attempt(IS_TRAINED.probes[0], answer) if verdict.mistake == "wrong-value" else None
+    if not isinstance(flags, Tensor):
+        return verdict
+    wrong = [name for name, flag in zip(NAMES, flags.tolist(), strict=True) if flag != is_trained(name)]
+    if not wrong:  # it answers otherwise when it is asked again
+        return verdict
+    here = "is trained, and your answer freezes it" if is_trained(wrong[0]) else "is frozen, and your answer trains it"
+    return refused("wrong-value", f"`{wrong[0]}` {here}; {len(wrong)} of {len(NAMES)} names are wrong.")
 
 
 # ---------------------------------------------------------------- 08-5

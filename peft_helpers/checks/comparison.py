@@ -3,7 +3,7 @@
 13-1  `pareto_front(costs, scores)`: the indices that no other beats, cheapest first (6 min)
       checker: `check_pareto_front`
       mistakes: best-only, low-scores, order-of-input, equal-but-dearer, same-cost-worse, best-ratio, values-returned,
-        neighbors-only, dominated-returned
+        neighbors-only, dominated-returned, nothing-left-out, beaten-in-both
 
 13-2  `paired_differences(right_a, right_b, draws)`: (N,), (N,), (S, N) -> (S,), the difference on each drawn set
       (6 min)
@@ -75,6 +75,10 @@ def pareto_front(costs: Sequence[float], scores: Sequence[float], *, wrong: str 
         return [i for before, i in zip([None, *order], order, strict=False)
                 if before is None or scores[i] > scores[before]]  # fmt: skip
     order = sorted(every, key=lambda i: (costs[i], scores[i] if wrong == "same-cost-worse" else -scores[i]))
+    if wrong == "nothing-left-out":
+        return order
+    if wrong == "beaten-in-both":
+        return [i for i in order if not any(costs[j] < costs[i] and scores[j] > scores[i] for j in every)]
     front: list[int] = []
     for i in order:
         known = [scores[j] for j in front]
@@ -114,6 +118,11 @@ PARETO = FunctionExercise(
                 "*all* cheaper ones.", partial(pareto_front, wrong="neighbors-only")),
         Mistake("dominated-returned", "Those are the methods that are beaten; the front is the others.",
                 partial(pareto_front, wrong="dominated-returned")),
+        Mistake("nothing-left-out", "Those are all methods, sorted by cost. Leave out each one that another beats.",
+                partial(pareto_front, wrong="nothing-left-out")),
+        Mistake("beaten-in-both", "You leave out only what is beaten in both, cost and score. To cost the same and "
+                "score less is to be beaten, too; and so is to score the same and cost more.",
+                partial(pareto_front, wrong="beaten-in-both")),
     ],
     praise="Right: walking from the cheapest up, a method stays if it beats everything before it.",
 )  # fmt: skip

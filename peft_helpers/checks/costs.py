@@ -4,7 +4,8 @@
       float32, Adam (8 min)
       checker: `check_run_memory`
       mistakes: activations-forgotten, batch-forgotten, adam-once, adam-forgotten, gradients-forgotten, head-left-out,
-        frozen-counted, frozen-weights-forgotten, bytes-forgotten, half-precision, optimizer-counts-all, megabytes
+        frozen-counted, frozen-weights-forgotten, bytes-forgotten, bytes-twice, half-precision, optimizer-counts-all,
+        megabytes
 
 07-2  `scaled_step(weights, gradients, scale, learning_rate)`: (P,) float64, (P,) float16 -> (P,), one step of gradient
       descent on a scaled loss, skipped on overflow (6 min)
@@ -16,7 +17,7 @@
       loss (7 min)
       checker: `check_accumulated_step`
       mistakes: mean-of-means, sum-for-mean, step-in-every-part, cleared-in-between, old-gradients, no-step,
-        graphs-pile-up, whole-batch-at-once, last-rows-dropped
+        last-loss, graphs-pile-up, whole-batch-at-once, last-rows-dropped
 
 07-4  `global_masks(weights, sparsity)`: tensors -> as many masks of 0 and 1, the smallest of all entries zero (6 min)
       checker: `check_global_masks`
@@ -24,7 +25,7 @@
         weights-returned
 
 07-5  `without_units(w_in, b_in, w_out, b_out, keep)`: (I, D), (I,), (D, I), (D,), unit numbers -> the four smaller
-      tensors (6 min)
+      tensors (5 min)
       checker: `check_without_units`
       mistakes: bias-forgotten, wrong-axis-in, wrong-axis-out, output-not-cut, output-bias-cut, zeros-for-removal,
         removed-for-kept, rescaled
@@ -180,6 +181,11 @@ RUN_MEMORY = FunctionExercise(
             partial(run_memory, size=1),
         ),
         Mistake(
+            "bytes-twice",
+            "The activations are multiplied by 4, and they are given in bytes already.",
+            lambda *given: (*run_memory(*given)[:3], 4 * run_memory(*given)[3]),
+        ),
+        Mistake(
             "half-precision",
             "You count two bytes a number. That is float16 or bfloat16; this run is in float32.",
             partial(run_memory, size=2),
@@ -264,6 +270,12 @@ SCALED = FunctionExercise(
             "A gradient has overflowed, and the step is made all the same: one infinite or NaN entry spoils weights "
             "for good. Look at the gradients before the step.",
             partial(scaled_step, skip=False),
+        ),
+        Mistake(
+            "overflow-applied",
+            "A gradient has overflowed, and the step is made all the same, with a number put in its place. What "
+            "overflowed is unknown: leave the whole step out.",
+            partial(scaled_step, unscale=lambda g, scale: torch.nan_to_num(g.double()) / scale, skip=False),
         ),
         Mistake(
             "only-bad-entries-skipped",
@@ -351,6 +363,7 @@ def stepped(
     at_once: bool = False,
     piled: bool = False,
     whole_parts: bool = False,
+    last: bool = False,
 ) -> float:
     """The right step; every keyword makes one mistake. `clear`: gradients before the step, and between its parts."""
     starts = range(0, len(y) - (size - 1) * whole_parts, len(y) if at_once else size)
@@ -373,7 +386,7 @@ def stepped(
         sum(losses).backward()
     if step and not each:
         optimizer.step()
-    return total
+    return losses[-1].item() if last else total
 
 
 GRAPHS = Mistake(
@@ -400,6 +413,12 @@ ACCUMULATED = FunctionExercise(
             "You average the parts' mean losses, and the last part has fewer rows: each of its rows counts more than "
             "the others. Weigh every part by its share of the rows.",
             partial(stepped, share=lambda rows, total, parts: 1 / parts),
+        ),
+        Mistake(
+            "mean-of-means",
+            "Every part's mean loss counts alike, as if all parts had `size` rows, and the last one has fewer. Weigh "
+            "every part by its own number of rows.",
+            lambda *given: stepped(*given, share=lambda rows, total, parts: given[-1] / total),
         ),
         Mistake(
             "sum-for-mean",
@@ -443,6 +462,12 @@ ACCUMULATED = FunctionExercise(
             partial(stepped, clear=(False, False)),
         ),
         Mistake("no-step", "The weights do not move. Where is `optimizer.step()`?", partial(stepped, step=False)),
+        Mistake(
+            "last-loss",
+            "The step is right. But what comes back is the last part's share of the loss; the batch's mean loss is the "
+            "sum of all shares.",
+            partial(stepped, last=True),
+        ),
         Mistake(
             "last-rows-dropped",
             "The last rows, too few for a whole part, are never looked at.",

@@ -12,7 +12,8 @@
 
 09-3  `cache_megabytes`: keys and values of a batch (3 min)
       checker: `check_cache_memory`
-      mistakes: half-counted, elements, heads-multiplied, one-head, one-layer, one-text, one-token, bytes
+      mistakes: half-counted, elements, heads-multiplied, one-head, one-layer, one-text, one-token, bytes,
+        mebibytes
 
 09-4  `sampling_probabilities(logits, temperature, top_p)`: (V,) -> (V,) (7 min)
       checker: `check_sampling`
@@ -21,7 +22,8 @@
 
 09-5  `clipped_matches(tokens, references, n)`: -> (matched, counted) n-grams (5 min)
       checker: `check_clipped_matches`
-      mistakes: not-clipped, references-added, first-reference, sets, recall, off-by-one, single-tokens
+      mistakes: not-clipped, references-added, first-reference, sets, recall, off-by-one, single-tokens,
+        words-for-ngrams
 
 09-6  `slot_errors(given, said)`: two dictionaries -> number of errors (4 min)
       checker: `check_slot_errors`
@@ -269,6 +271,7 @@ CACHE_MEMORY = NumberExercise(
         WrongNumber(CACHE / LAYERS, "one-layer", "Every layer has keys and values of its own."),
         WrongNumber(CACHE / BATCH, "one-text", "That is one text; there are 8."),
         WrongNumber(CACHE / TOKENS, "one-token", "That is what one more token adds. There are 1,000."),
+        WrongNumber(CACHE * 1e6 / 2**20, "mebibytes", "Those are mebibytes, 2²⁰ bytes; MB here are 10⁶."),
         WrongNumber(CACHE * 1e6, "bytes", "In bytes, yes. Megabytes: divide by 10⁶."),
     ],
     praise=f"Right, {CACHE:,.0f} MB, more than the 1,419 MB of the weights. 2 · L · D numbers a token and text.",
@@ -467,6 +470,11 @@ CLIPPED = FunctionExercise(
             "single-tokens",
             "These are single tokens, whatever n is.",
             partial(clipped, grams=lambda tokens, n: overlap.ngrams(tokens, 1)),
+        ),
+        Mistake(
+            "words-for-ngrams",
+            "The second number counts the words. T words have T − n + 1 n-grams.",
+            lambda tokens, references, n: (clipped(tokens, references, n)[0], len(tokens)),
         ),
     ],
     praise="Right: what was written, each n-gram at most as often as one reference has it.",

@@ -16,12 +16,12 @@
       (7 min)
       checker: `check_momentum_step`
       mistakes: momentum-sign, wrong-sign, learning-rate-twice, dampened, velocity-forgotten, stale-velocity,
-        momentum-ignored, look-ahead
+        momentum-ignored, look-ahead, outputs-swapped
 
 02-4  `nesterov_step(parameter, gradient, velocity, learning_rate, momentum)`: -> (parameter, velocity) (6 min)
       checker: `check_nesterov_step`
       mistakes: no-look-ahead, velocity-for-gradient, look-ahead-not-scaled, momentum-sign, wrong-sign,
-        learning-rate-twice, dampened, velocity-forgotten
+        learning-rate-twice, dampened, velocity-forgotten, outputs-swapped
 
 02-5  `numerical_gradient(function, point, step)`: central differences, shaped like point (7 min)
       checker: `check_numerical_gradient`
@@ -31,16 +31,11 @@
       (5 min)
       checker: `check_stability_limits`
       mistakes: smallest-curvature, factor-two-missing, fastest-not-largest, minus-for-plus, effective-rate,
-        plain-limit, heavy-ball-limit, numerator-forgotten
+        plain-limit, heavy-ball-limit, nesterov-limit, numerator-forgotten
 
 02-7  a number: f(x) = λx²/2, rate 0.2, the loss grows by 1.44 a step: λ (5 min)
       checker: `check_curvature`
       mistakes: root-forgotten, sign-not-flipped, absolute-value-forgotten, one-forgotten, limit
-
-02-8  a choice: the cause of the losses that `broken_run()` returns (plain gradient descent on x²/2, rate 0.1) (4
-      min)
-      checker: `check_broken_run`
-      mistakes: not-rate-too-large, not-rate-too-small, not-wrong-sign, not-noisy-batches
 """
 
 from __future__ import annotations
@@ -53,7 +48,6 @@ from torch import Tensor
 
 from peft_helpers import optimizers
 from peft_helpers.checks.framework import (
-    ChoiceExercise,
     FunctionExercise,
     Mistake,
     Nothing,
@@ -265,6 +259,10 @@ def stale(parameter: Tensor, gradient: Tensor, velocity: Tensor, rate: float, be
     return parameter - rate * velocity, accumulated(velocity, gradient, beta)
 
 
+def swapped(step: Callable) -> Callable:
+    return lambda *arguments: step(*arguments)[::-1]
+
+
 def velocity_mistakes(direction: Callable) -> list[Mistake]:
     """The mistakes that heavy ball and Nesterov share."""
     return [
@@ -300,6 +298,11 @@ def velocity_mistakes(direction: Callable) -> list[Mistake]:
             "velocity-forgotten",
             "The steps do not remember: is the new velocity computed from the old one, and returned?",
             momentum_by(lambda v, g, beta: g, direction),
+        ),
+        Mistake(
+            "outputs-swapped",
+            "The two results are in the wrong order: the new parameter first, then the velocity.",
+            swapped(momentum_by(accumulated, direction)),
         ),
     ]
 
@@ -497,6 +500,11 @@ STABILITY_LIMITS = SeveralNumbers(
                     "plain-limit",
                     "That is the limit without momentum; the heavy ball's is higher.",
                 ),
+                WrongNumber(
+                    limit("nesterov"),
+                    "nesterov-limit",
+                    "That is Nesterov's limit. The order is plain, heavy ball, Nesterov.",
+                ),
             ],
         ),
         "nesterov": NumberExercise(
@@ -568,37 +576,3 @@ CURVATURE = NumberExercise(
 def check_curvature(answer: Any) -> Verdict:
     """Exercise 02-7: the curvature, from a loss that grows by 1.44 a step at rate 0.2."""
     return CURVATURE.judge(answer)
-
-
-# ---------------------------------------------------------------- 02-8
-
-
-def broken_run(steps: int = 40) -> list[float]:
-    """The losses of plain gradient descent on x²/2 from x = 4 with rate 0.1, with one line missing."""
-    x, losses = torch.tensor(4.0, dtype=torch.float64, requires_grad=True), []
-    optimizer = optimizers.SGD([x], learning_rate=0.1)
-    for _ in range(steps):
-        loss = x**2 / 2
-        losses.append(loss.item())
-        loss.backward()
-        optimizer.step()
-    return losses
-
-
-BROKEN_RUN = ChoiceExercise(
-    right="forgotten-zeroing",
-    options={
-        "rate-too-large": "Above the limit the loss grows by the same factor each step. Here it falls to nearly 0 and "
-        "comes back to where it was; and the limit of this bowl is 2, the rate 0.1.",
-        "rate-too-small": "A small rate makes a slow, steady fall. It never lets the loss rise again.",
-        "wrong-sign": "Uphill from the first step on: the loss would never fall. Here it falls to nearly 0 first.",
-        "noisy-batches": "There is no randomness in this run, and the swing is regular.",
-        "forgotten-zeroing": "Right. The gradients add up, so the step at the bottom is the largest: a swing without "
-        "friction that never comes to rest.",
-    },
-)
-
-
-def check_broken_run(answer: Any) -> Verdict:
-    """Exercise 02-8: the cause of what `broken_run()` shows."""
-    return BROKEN_RUN.judge(answer)

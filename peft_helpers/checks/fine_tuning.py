@@ -5,7 +5,7 @@
       checker: `check_training_run`
       mistakes: hidden-states-as-logits, labels-unused, eval-mode-in-training, train-mode-at-evaluation,
         forgotten-zeroing, weights-do-not-move, loss-on-output, no-loss-in-output, double-softmax, mask-forgotten,
-        predicted-before-training, graph-at-evaluation
+        predicted-before-training, losses-averaged, graph-at-evaluation
 
 05-2  a number: labels used by an experiment that tunes and stops on dev (3 min)
       checker: `check_labels_used`
@@ -278,6 +278,11 @@ TRAINING = FunctionExercise(
             "The losses are right, but the predictions are those of the model before training.",
             partial(training_run, early=True),
         ),
+        Mistake(
+            "losses-averaged",
+            "That is the mean of the losses. Asked for is the list, one number a step: only the list shows a trend.",
+            lambda *given: (lambda losses, said: (sum(losses) / len(losses), said))(*training_run(*given)),
+        ),
     ],
     praise="Right: train mode, logits and labels, clear, backward, step; then eval mode, without a graph.",
 )
@@ -463,6 +468,12 @@ INTERVAL = FunctionExercise(
             "wrong-axis",
             "The mean runs over the draws (axis 0), not over the items of each draw (axis 1).",
             lambda a, b, d: ends(a[d].mean(0) - b[d].mean(0)),
+        ),
+        Mistake(
+            "wrong-axis",
+            "The mean runs over everything at once, so nothing is left that could vary. Each draw has a difference of "
+            "its own: S of them, and then the quantiles.",
+            lambda a, b, d: ends(differences(a, b, d).mean()),
         ),
     ],
     praise="Right: one draw of the items for both systems, and the difference taken within it.",
@@ -848,6 +859,12 @@ SPEARMAN = FunctionExercise(
             "Equal values get different ranks, by where they happen to stand: shuffling the items would change the "
             "score. Let them share the mean of their ranks.",
             ranked(first_come),
+        ),
+        Mistake(
+            "ties-by-position",
+            "Equal values get different ranks, in the order in which `argsort` happens to put them. Let them share the "
+            "mean of their ranks.",
+            ranked(lambda values: np.argsort(np.argsort(values))),  # not stable: other ranks than `first_come`
         ),
         Mistake(
             "ties-lowest", "Equal values all get the lowest of their ranks; let them share the mean.", ranked(lowest)

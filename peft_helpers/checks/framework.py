@@ -4,7 +4,7 @@ An exercise that asks for code lists *probes* (inputs, and how to call the funct
 table of *mistakes*: functions with the same signature, each wrong in one way that learners are. The first probe where
 the answer differs from the right function decides: a mistake that reproduces the learner's numbers there is named.
 Inputs are odd, not zero, and float64, so that two different formulas do not agree by accident. Exercises that ask for
-a number or a choice list the typical wrong answers in the same way.
+a number list the typical wrong answers in the same way.
 
 A checker never raises, whatever the answer does; and without an answer it says so, which is no failure.
 """
@@ -17,7 +17,7 @@ import math
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -381,27 +381,6 @@ def as_choice(answer: str) -> str:
     ('wrong-sign', 'rate-too-large')
     """
     return "-".join(answer.lower().replace("_", " ").replace("-", " ").split())
-
-
-@dataclass(frozen=True)
-class ChoiceExercise:
-    """An exercise whose answer is one of several words; `options` explains each, the right one included."""
-
-    right: str
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def judge(self, answer: Any) -> Verdict:
-        """The verdict on `answer`; never raises."""
-        if answer is None:
-            return unanswered()
-        if not isinstance(answer, str):
-            return refused("not-a-choice", f"Choose one of {', '.join(self.options)}; got {_describe(answer)}.")
-        chosen = as_choice(answer)
-        if chosen not in self.options:
-            return refused("not-a-choice", f"{answer!r} is none of {', '.join(self.options)}.")
-        if chosen == self.right:
-            return Verdict(True, self.options[chosen])
-        return refused(f"not-{chosen}", self.options[chosen])
 
 
 # ---------------------------------------------------------------- inputs

@@ -3,14 +3,14 @@
 01-1  `softmax(logits, temperature)`: (B, K) -> (B, K), softmax of logits / temperature, safe at ±1e4 (6 min)
       checker: `check_softmax`
       mistakes: overflow, wrong-axis, whole-matrix, global-maximum, no-exponential, sigmoid, logarithm,
-        temperature-ignored, temperature-multiplied, temperature-after-softmax
+        temperature-ignored, temperature-multiplied, temperature-after-softmax, keepdim-missing
 
 01-2  `cross_entropy(logits, labels)`: (N, K), (N,) -> mean over the rows whose label is not −100, safe at ±1e4 (10
       min)
       checker: `check_cross_entropy`
       mistakes: double-softmax, wrong-axis, sum-for-mean, no-mean, overflow, wrong-sign, no-normalizer,
         probability-without-log, log-of-mean, base-2, mean-over-entries, padding-inside-mean, padding-as-class,
-        padding-not-handled
+        padding-not-handled, every-label
 
 01-3  `smoothed_cross_entropy(logits, labels, smoothing)`: mean, targets (1 − ε)·one-hot + ε/K (7 min)
       checker: `check_smoothed_cross_entropy`
@@ -35,15 +35,6 @@
 01-7  a number: labels 70 % / 20 % / 10 %; the loss of the best constant predictor (4 min)
       checker: `check_constant_predictor`
       mistakes: uniform, bits, majority-only, unweighted-mean, error-rate, wrong-sign, zero
-
-01-8  a number: cross-entropy that receives softmax(logits), K = 10; the lowest loss it can reach (5 min)
-      checker: `check_double_softmax_floor`
-      mistakes: zero, uniform, largest-term-not-subtracted, two-classes, one-class-too-many, label-among-the-zeros,
-        wrong-sign, probability-without-log
-
-01-9  `perplexity(losses, tokens)`: mean loss and token count of each batch, (N,) each -> a number (5 min)
-      checker: `check_perplexity`
-      mistakes: batches-not-weighted, mean-of-exponentials, base-2, no-exponential, sum-for-mean, wrong-sign
 """
 
 from __future__ import annotations
@@ -134,6 +125,12 @@ SOFTMAX = FunctionExercise(
             lambda z, temperature: losses.softmax((z / temperature).flatten()).view_as(z),
         ),
         Mistake(
+            "keepdim-missing",
+            "Summing (or taking the maximum) over the classes drops their dimension, and (B,) does not fit (B, K): "
+            "keep it with keepdim=True.",
+            raises=("must match the size", "could not be broadcast"),
+        ),
+        Mistake(
             "no-exponential",
             "The logits are divided by their sum without exp, so a negative logit gives a negative 'probability'.",
             lambda z, temperature: (z / temperature) / (z / temperature).sum(-1, keepdim=True),
@@ -222,6 +219,12 @@ CROSS_ENTROPY = FunctionExercise(
             "sum-for-mean",
             "That is the sum over the rows; asked for is the mean. A sum grows with the batch, and the step with it.",
             lambda z, y: losses.cross_entropy(z, y, reduction="sum"),
+        ),
+        Mistake(
+            "every-label",
+            "`log_p[:, labels]` gives every row at every label, N × N numbers. Each row counts at its own label "
+            "only: index the rows, too.",
+            lambda z, y: -losses.log_softmax(z[y != -100])[:, y[y != -100]].mean(),
         ),
         Mistake(
             "no-mean",
@@ -592,7 +595,7 @@ def check_regression_loss(answer: Any) -> Verdict:
     return REGRESSION.judge(answer)
 
 
-# ---------------------------------------------------------------- 01-7 and 01-8
+# ---------------------------------------------------------------- 01-7
 
 SHARES = (0.7, 0.2, 0.1)
 
@@ -639,105 +642,3 @@ CONSTANT_PREDICTOR = NumberExercise(
 def check_constant_predictor(answer: Any) -> Verdict:
     """Exercise 01-7: the loss of the best constant predictor for labels 70 % / 20 % / 10 %."""
     return CONSTANT_PREDICTOR.judge(answer)
-
-
-DOUBLE_SOFTMAX_FLOOR = NumberExercise(
-    right=math.log(math.e + 9) - 1,
-    mistakes=[
-        WrongNumber(
-            0.0,
-            "zero",
-            "0 is the floor with logits as input. Here the input is a probability, at most 1: how large can the "
-            "second softmax's output be?",
-        ),
-        WrongNumber(
-            math.log(10),
-            "uniform",
-            "That is ln 10, where a fresh model starts. A perfect classifier gets somewhat lower: one input is 1, "
-            "nine are 0.",
-        ),
-        WrongNumber(
-            math.log(math.e + 9),
-            "largest-term-not-subtracted",
-            "That is log Σ exp of the inputs. The label's own input, 1, is still to be subtracted.",
-        ),
-        WrongNumber(math.log(math.e + 1) - 1, "two-classes", "That is the floor for K = 2 classes; here are 10."),
-        WrongNumber(math.log(math.e + 10) - 1, "one-class-too-many", "There are nine other classes, not ten."),
-        WrongNumber(
-            math.log(10) - 1,
-            "label-among-the-zeros",
-            "All ten inputs were counted as 0 in the sum, but the label's is 1: its term is e.",
-        ),
-        WrongNumber(
-            1 - math.log(math.e + 9),
-            "wrong-sign",
-            "The size is right, the sign is not: a cross-entropy is never negative.",
-        ),
-        WrongNumber(
-            math.e / (math.e + 9),
-            "probability-without-log",
-            "That is the second softmax's probability of the label; the loss is its negative logarithm.",
-        ),
-    ],
-    praise="Right. The figure is a fingerprint: a loss stuck near ln(e + K − 1) − 1 with a high accuracy means two "
-    "softmaxes.",
-)
-
-
-def check_double_softmax_floor(answer: Any) -> Verdict:
-    """Exercise 01-8: the lowest loss of a classifier for 10 classes whose loss applies a second softmax."""
-    return DOUBLE_SOFTMAX_FLOOR.judge(answer)
-
-
-# ---------------------------------------------------------------- 01-9
-
-BATCH_LOSSES, BATCH_TOKENS = odd_numbers(4, seed=5).abs() + 0.3, torch.tensor([7.0, 20, 3, 11], dtype=torch.float64)
-
-
-def per_token(batch_losses: Tensor, tokens: Tensor) -> Tensor:
-    return (batch_losses * tokens).sum() / tokens.sum()
-
-
-PERPLEXITY = FunctionExercise(
-    right=lambda x, n: per_token(x, n).exp(),
-    probes=[
-        Probe("batches of one size", lambda f: call(f, BATCH_LOSSES, torch.full_like(BATCH_TOKENS, 8))),
-        Probe("batches of different sizes", lambda f: call(f, BATCH_LOSSES, BATCH_TOKENS)),
-    ],
-    mistakes=[
-        Mistake(
-            "batches-not-weighted",
-            "Each batch counts the same, however many tokens it has. A token should: weigh by the counts.",
-            lambda x, n: x.mean().exp(),
-        ),
-        Mistake(
-            "mean-of-exponentials",
-            "The exponentials are averaged. Average the losses first, then exponentiate: exp of a mean is not the "
-            "mean of exp.",
-            lambda x, n: per_token(x.exp(), n),
-        ),
-        Mistake(
-            "mean-of-exponentials",
-            "The exponentials are averaged. Average the losses first (by tokens), then exponentiate.",
-            lambda x, n: x.exp().mean(),
-        ),
-        Mistake("base-2", "2 to the power of a loss in nats; nats go with e.", lambda x, n: 2 ** per_token(x, n)),
-        Mistake("no-exponential", "That is the mean loss itself: the exponential is missing.", per_token),
-        Mistake(
-            "sum-for-mean",
-            "The exponent is the sum over all tokens; it should be the mean per token.",
-            lambda x, n: (x * n).sum().exp(),
-        ),
-        Mistake(
-            "wrong-sign",
-            "That is below 1, a probability; the losses are already negative log-probabilities, so no minus is needed.",
-            lambda x, n: (-per_token(x, n)).exp(),
-        ),
-    ],
-    praise="Right: as unsure as among that many equally likely tokens.",
-)
-
-
-def check_perplexity(answer: Any) -> Verdict:
-    """Exercise 01-9: `perplexity(losses, tokens)` over batches of different sizes."""
-    return PERPLEXITY.judge(answer)

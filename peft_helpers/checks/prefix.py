@@ -20,7 +20,7 @@
 
 10-5  three numbers: a prefix with MLP in GPT-2: trained, changed in the pretrained model, stored (5 min)
       checker: `check_prefix_counts`
-      mistakes: mlp-forgotten, made-counted, one-layer, half-counted, mlp-kept, table-kept,
+      mistakes: mlp-forgotten, made-counted, one-layer, half-counted, biases-forgotten, mlp-kept, table-kept,
         heads-multiplied, nothing-changed-there
 
 10-6  `is_trained(name)`: of a parameter of a GPT-2 with a prefix (4 min)
@@ -426,8 +426,12 @@ COUNTS = SeveralNumbers(
                 WrongNumber(LENGTH * WIDTH + WIDTH * HIDDEN + HIDDEN + LAYERS * WIDTH * (HIDDEN + 1), "half-counted",
                             HALF),
                 WrongNumber(TRAINED + STORED, "made-counted", "Keys and values are not trained: they are made."),
+                WrongNumber(TRAINED - HIDDEN - 2 * LAYERS * WIDTH, "biases-forgotten",
+                            "The biases are missing: both matrices have one, b₁ with h, b₂ with 2 L D entries."),
+                WrongNumber(TRAINED - 2 * LAYERS * WIDTH, "biases-forgotten",
+                            "The second bias is missing: b₂ has an entry for each output, 2 L D."),
             ],
-            tolerance=0.002,
+            tolerance=5e-4,
         ),
         "changed": NumberExercise(
             0.0,

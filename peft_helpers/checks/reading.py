@@ -24,7 +24,8 @@
 00-5  `majority_accuracy(train_labels, test_labels)`: lists of class numbers -> the accuracy on test of always
       answering train's commonest class (5 min)
       checker: `check_majority_accuracy`
-      mistakes: coin, share-in-train, commonest-of-test, always-class-1, count-for-share, class-for-share, error-rate
+      mistakes: coin, share-in-train, commonest-of-test, always-class-1, largest-label, count-for-share,
+        class-for-share, error-rate
 
 00-6  a dictionary: each of the six `CLAIMS` is "fine", or which mistake it makes (4 min)
       checker: `check_claims`
@@ -442,6 +443,12 @@ MAJORITY = FunctionExercise(
             "always-class-1",
             "It always answers class 1. Which class is the commonest of train?",
             lambda train, test: share(test, 1),
+        ),
+        Mistake(
+            "largest-label",
+            "It answers with the largest class number (the `max` of the labels). Asked for is the class that occurs "
+            "most often in train.",
+            lambda train, test: share(test, max(train)),
         ),
         Mistake(
             "count-for-share",

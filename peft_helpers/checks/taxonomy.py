@@ -30,7 +30,7 @@
 11-6  `prefix_as_change(q, k, v, prefix_k, prefix_v)` -> share (T, 1) and change (T, d) (7 min)
       checker: `check_prefix_as_change`
       mistakes: scale-forgotten, share-swapped, share-by-length, text-keeps-its-share, share-forgotten, sum-not-share,
-        overflow
+        attention-returned, share-flat, overflow
 """
 
 from __future__ import annotations
@@ -280,16 +280,25 @@ def prefix_as_change(
         return share, share * prefix
     if wrong == "share-forgotten":
         return share, prefix - text
-    return share, share * (prefix - text)
+    if wrong == "attention-returned":
+        return share, text + share * (prefix - text)
+    return share.squeeze(-1) if wrong == "share-flat" else share, share * (prefix - text)
+
+
+def _joined(function: Callable, *given: Tensor) -> Tensor:
+    """Share and change side by side, (T, 1 + d); a share that is not (T, 1) alone, since it can't be joined."""
+    share, change = call(function, *given, outputs=2)
+    shapes = getattr(share, "shape", None), getattr(change, "shape", None)
+    return torch.cat([share, change], -1) if None in shapes or len(shapes[0]) == len(shapes[1]) else share
 
 
 PREFIX = FunctionExercise(
     right=prefix_as_change,
     probes=[
-        Probe("four tokens, a prefix of two", lambda f: torch.cat(call(f, Q, K, V, PREFIX_K, PREFIX_V, outputs=2), -1)),
+        Probe("four tokens, a prefix of two", lambda f: _joined(f, Q, K, V, PREFIX_K, PREFIX_V)),
         Probe(
             "large scores",
-            lambda f: torch.cat(call(f, 300 * Q, 20 * K, V, 20 * PREFIX_K, PREFIX_V, outputs=2), -1),
+            lambda f: _joined(f, 300 * Q, 20 * K, V, 20 * PREFIX_K, PREFIX_V),
             Mistake("overflow", "Large scores overflow in exp. Use `logsumexp`, or `softmax` over all keys together."),
         ),
     ],
@@ -304,6 +313,9 @@ PREFIX = FunctionExercise(
             "change is λ (h_prefix - h).",
             "share-forgotten": "That would replace the text's part completely. The change is weighted with λ.",
             "sum-not-share": "You divide by the sum over the text alone. Softmax divides by all, prefix and text.",
+            "attention-returned": "That is the attention with the prefix. Asked is what it adds: take the attention "
+            "without the prefix away.",
+            "share-flat": "`share` is (T,), asked is (T, 1): sum with `keepdim=True`, then it multiplies row by row.",
         }.items()
     ],
     praise="Right: a prefix moves h towards what it holds, by as much as the query looks at it.",

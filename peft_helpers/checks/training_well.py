@@ -3,7 +3,7 @@
 06-1  `cosine_with_warmup(step, steps, warmup)`: -> the share of the peak rate at `step` (8 min)
       checker: `check_cosine_schedule`
       mistakes: warmup-forgotten, progress-from-zero, full-wave, no-half, shifted-wave, degrees, linear-decay,
-        warmup-from-one, warmup-over-all-steps, warmup-as-share
+        divided-by-no-warmup, wave-too-short, warmup-from-one, warmup-over-all-steps, warmup-as-share
 
 06-2  `rate_from_range_test(rates, losses)`: -> the rate where the loss falls fastest on its way down (5 min)
       checker: `check_range_reading`
@@ -22,10 +22,10 @@
 
 06-5  `penalized_gradient(gradient, weights, l1, l2)`: -> the gradient of loss + l1 Σ|w| + l2/2 Σw² (6 min)
       checker: `check_penalized_gradient`
-      mistakes: l1-by-size, l1-without-sign, l2-doubled, swapped, wrong-sign, l1-forgotten, l2-forgotten,
+      mistakes: l1-by-size, l1-without-sign, l2-doubled, l2-halved, swapped, wrong-sign, l1-forgotten, l2-forgotten,
         penalty-for-gradient, mean-for-sum, kink
 
-06-6  `summarize(scores)`: -> (mean, standard deviation, standard error) over seeds (6 min)
+06-6  `summarize(scores)`: -> (mean, standard deviation, standard error) over seeds (5 min)
       checker: `check_seed_summary`
       mistakes: population-deviation, variance, best-for-mean, median-for-mean, range-for-deviation,
         error-not-divided, divided-by-n, percent
@@ -157,6 +157,17 @@ COSINE = FunctionExercise(
             "progress-from-zero",
             "The wave begins at its top, but it ends too early or too late: how many steps are left for it?",
             partial(cosine, progress=lambda s, n, w: (s - w) / n),
+        ),
+        Mistake(
+            "wave-too-short",
+            "Your wave reaches 0 at the last step, which is thrown away then. It ends one step later, at `steps`, as "
+            "in transformers.",
+            partial(cosine, progress=lambda s, n, w: (s - w) / (n - w - 1)),
+        ),
+        Mistake(
+            "divided-by-no-warmup",
+            "A run may have no warm-up: `warmup` is 0 then, and nothing may be divided by it.",
+            raises=("division by zero", "divide by zero"),
         ),
     ],
     praise="Right: up along a line, down along half a wave, the two meeting at 1.",
@@ -590,6 +601,11 @@ PENALIZED = FunctionExercise(
             "l2-doubled",
             "The L2 part is twice as large: the penalty is l2/2 Σw², and the 2 of the square cancels the half.",
             lambda g, w, l1, l2: g + l1 * torch.sign(w) + 2 * l2 * w,
+        ),
+        Mistake(
+            "l2-halved",
+            "The L2 part is half as large as it should be: w² has the slope 2w, and its 2 cancels the half.",
+            lambda g, w, l1, l2: g + l1 * torch.sign(w) + l2 / 2 * w,
         ),
         Mistake(
             "l1-by-size",

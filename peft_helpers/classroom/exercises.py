@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft_helpers import checks
-from peft_helpers.checks.framework import ChoiceExercise, FunctionExercise, NumberExercise, SeveralNumbers
+from peft_helpers.checks.framework import FunctionExercise, NumberExercise, SeveralNumbers
 
-Exercise = FunctionExercise | NumberExercise | SeveralNumbers | ChoiceExercise
+Exercise = FunctionExercise | NumberExercise | SeveralNumbers
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,3 @@ def _errors(exercise: Exercise | None) -> Iterator[tuple[str, str]]:
     elif isinstance(exercise, SeveralNumbers):
         for name, number in exercise.parts.items():
             yield from ((slug, f"{name}: {message}") for slug, message in _errors(number))
-    elif isinstance(exercise, ChoiceExercise):
-        yield from ((f"not-{name}", text) for name, text in exercise.options.items() if name != exercise.right)

@@ -15,6 +15,7 @@ from peft_helpers.classroom.exercises import source, tags
 TEMPLATE = Path(__file__).parent / "deck.html"
 WORDS = 70  # on a slide; what follows goes into the notes
 CODE_LINES = 25
+PRINTED_LINES = 14  # under a measured answer
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,38 @@ def deck(notebook: dict[str, Any]) -> str:
 
 def slides(notebook: dict[str, Any]) -> Iterator[Slide]:
     """The slides of a lesson's core cells, in order."""
+    asked = _Asked()
     for cell in notebook["cells"]:
         if "core" in tags(cell):
             yield from _of_cell(cell, notebook)
+            yield from asked.answers(cell)
+
+
+class _Asked:
+    """Which predictions were asked, and what was printed since: an answer is shown with both."""
+
+    def __init__(self) -> None:
+        self.questions: dict[str, str] = {}
+        self.printed = ""
+
+    def answers(self, cell: dict[str, Any]) -> Iterator[Slide]:
+        """The slides of what this cell's outcomes say; predictions and prints are remembered."""
+        if cell["cell_type"] != "code":
+            return
+        shown = guide.shown_text(cell)
+        if keys := guide.keys(cell, "predict"):
+            found = re.findall(r"^Predict: (.*)", shown, flags=re.MULTILINE)
+            self.questions |= dict(zip(keys, found, strict=False))
+            self.printed = ""
+        self.printed += "".join(
+            "".join(o.get("text", "")) for o in cell.get("outputs", []) if o.get("name") == "stdout"
+        )
+        results = re.findall(r"^Measured: (.*)\. You (?:did not commit|predicted)", shown, flags=re.MULTILINE)
+        for key, result in zip(guide.keys(cell, "outcome"), results, strict=False):
+            lines = self.printed.rstrip().splitlines()
+            block = f"<pre>{html.escape(chr(10).join(lines[-PRINTED_LINES:]))}</pre>" if lines else ""
+            question = f"<p>{html.escape(self.questions.get(key, ''))}</p>"
+            yield Slide("measured", "", f"{question}<h2>{html.escape(result)}</h2>{block}")
 
 
 def _of_cell(cell: dict[str, Any], notebook: dict[str, Any]) -> Iterator[Slide]:
@@ -97,10 +127,6 @@ def _of_code(cell: dict[str, Any], kinds: set[str], text: str) -> Iterator[Slide
             data = "".join("".join(png).split())
             image = f'<img class="figure" src="data:image/png;base64,{data}" alt="{html.escape(alt)}">'
             yield Slide("figure", "", image, f"<p>{html.escape(alt)}</p>")
-    for result in re.findall(r"^Measured: (.*)\. You (?:did not commit|predicted)", shown, flags=re.MULTILINE):
-        printed = "".join("".join(o.get("text", "")) for o in cell["outputs"] if o.get("name") == "stdout")
-        block = f"<pre>{html.escape(printed.rstrip())}</pre>" if printed else ""
-        yield Slide("measured", "", f"<h2>{html.escape(result)}</h2>{block}")
 
 
 # ---------------------------------------------------------------- text

@@ -115,7 +115,8 @@ def _eager(
 
 def _sdpa_mask(*given, **named):
     """Always a mask for causal attention; a single query may do without, but not with a half-filled static cache."""
-    named["allow_is_causal_skip"] = named.get("allow_is_causal_skip", True) and named["q_length"] == 1
+    queries = named["q_length"] if "q_length" in named else len(named["cache_position"])  # transformers before 5.4
+    named["allow_is_causal_skip"] = named.get("allow_is_causal_skip", True) and queries == 1
     return AttentionMaskInterface()["sdpa"](*given, **named)
 
 

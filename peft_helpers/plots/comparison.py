@@ -67,8 +67,8 @@ def score_against_cost(
     if bad := [name for name, _, price, *_ in points if not price > 0]:
         raise ValueError(f"on a log scale a cost must be positive; {', '.join(bad)} has another one")
     figure, (axes,) = panels(width=7.4, height=4.0)
-    seen = set()
-    for _, family, price, value, low, high in points:
+    seen, order = set(), list(FAMILY_LOOKS)  # the legend lists the families as the tree does
+    for _, family, price, value, low, high in sorted(points, key=lambda p: order.index(p[1]) if p[1] in order else 9):
         look = FAMILY_LOOKS.get(family, FAMILY_LOOKS["baseline"])
         known = {} if family in seen else {"label": family}
         axes.errorbar(
@@ -115,7 +115,8 @@ def _label_points(axes, points) -> None:
         color = ink(FAMILY_LOOKS.get(family, FAMILY_LOOKS["baseline"])["color"])
         axes.annotate(name, (price, high if above else low), xytext=(-3 if right else 3, 4 if above else -4),
                       textcoords="offset points", ha="right" if right else "left", va="bottom" if above else "top",
-                      color=color, fontsize=10.5)  # fmt: skip
+                      color=color, fontsize=10.5,
+                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5})  # fmt: skip
 
 
 def short(value: float) -> str:

@@ -137,9 +137,11 @@ def describe_span(reading: SpanReading) -> Readout:
     percent = spans.metric in ("accuracy", "f1")
     change = 100 * (value - spans.whole) if percent else value - spans.whole
     told = f"{change:+.1f} points" if percent else f"{change:+.3f}"
+    if spans.seeds > 1:
+        told += f"; seeds from {score(low, spans.metric)} to {score(high, spans.metric)}"
     summary = (
         f"Without the adapters of {which}, of {spans.layers} layers: {spans.metric} {score(value, spans.metric)} "
-        f"({told}; seeds from {score(low, spans.metric)} to {score(high, spans.metric)}), loss "
+        f"({told}), loss "
         f"{spans.losses[first, last]:.3f} (whole model {score(spans.whole, spans.metric)}, {spans.whole_loss:.3f})."
     ).replace("-", "−")
     same = [(a, b) for a, b in spans.scores if b - a == last - first]

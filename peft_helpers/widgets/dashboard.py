@@ -7,6 +7,7 @@ opens alone under Voilà by `make dashboard`.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -256,6 +257,17 @@ def round_range(bottom: float, top: float) -> tuple[float, float]:
     return start, start + (TICKS - 1) * step
 
 
+def freest(places: list[float]) -> float:
+    """The middle of the widest gap between neighbors, where words hide no point; one half without any gap.
+
+    >>> freest([0.1, 0.2, 0.8]), freest([0.3])
+    (0.5, 0.5)
+    """
+    there = sorted(places)
+    low, high = max(itertools.pairwise(there), key=lambda pair: pair[1] - pair[0], default=(0.0, 1.0))
+    return (low + high) / 2 if high > low else 0.5
+
+
 class FrontView:
     """Score over cost with intervals; what is beyond the budget is pale, the front under the budget is a line."""
 
@@ -327,7 +339,7 @@ class FrontView:
                 colors.append(color)
         self.bars.set_segments(segments)
         self.bars.set_color(colors or ["none"])
-        self._show_lines(board, y)
+        self._show_lines(board, y, freest([x(price) for price in prices.values()]))
         kept = list(reading.inside)
         order = comparison.pareto_front([prices[one.label] for one in kept], [one.score for one in kept])
         front = [kept[i] for i in order]
@@ -352,14 +364,14 @@ class FrontView:
             f"{board.metric} over {comparison.COSTS[reading.what]}. " + describe_front(reading).as_text()
         ).replace("\n", "; ")
 
-    def _show_lines(self, board: Board, y: Any) -> None:
+    def _show_lines(self, board: Board, y: Any, free: float) -> None:
         for (name, dash), line, text in zip(LINE_LOOKS.items(), self.lines, self.line_names, strict=True):
             there = name in board.lines
             line.set_data([0, 1] if there else [], [y(board.lines[name])] * 2 if there else [])
             line.set_linestyle(dash)
             text.set_text(name if there else "")
             if there:
-                text.set_y(y(board.lines[name]) + 0.005)
+                text.set_position((free, y(board.lines[name]) + 0.005))
 
     @staticmethod
     def _name(text: Any, one: Result, x: float, y: float) -> None:
@@ -520,7 +532,7 @@ class GapView:
         for text, place in zip(self.ticks, np.linspace(-1, 1, TICKS), strict=True):
             text.set_text(f"{place * scale * (100 if percent else 1):+g}".replace("-", "−") if place else "0")
         self.label.set_text(f"{reading.a.name} − {reading.b.name}, points of {reading.board.metric}")
-        self.title.set_text(f"{reading.board.task}, {reading.board.labels:,} labels; broken: holds 0")
+        self.title.set_text(f"{reading.board.task}, {reading.board.labels:,} labels; dashed: holds 0")
         self.figure.alt = "Is the difference real? " + describe_gap(reading).as_text().replace("\n", "; ")
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from peft_helpers import records
-from peft_helpers.plots.style import COLORS, LINES, panels, styled
+from peft_helpers.plots.style import COLORS, LINES, Percent, panels, percent_axis, styled
 from peft_helpers.records import Record
 from peft_helpers.widgets.explorer import HEIGHT, WIDTH, Explorer, Readout, choice, steps
 
@@ -98,9 +98,9 @@ class PruningView:
             panel.set(xlabel="share pruned", title=f"{metric}" if field == "score" else name, xlim=(-0.04, 0.96),
                       ylim=(low - (margin if field == "score" else 0), high + margin))  # fmt: skip
             panel.xaxis.set_major_locator(MaxNLocator(4))
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+            panel.xaxis.set_major_formatter(Percent())
             if field == "score":
-                panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+                percent_axis(panel.yaxis, metric)
             self.marks += panel.plot(
                 [0], [0], linestyle="none", marker="o", markersize=13, markerfacecolor="none", markeredgewidth=2,
                 color=COLORS["black"],
