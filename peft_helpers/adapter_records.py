@@ -3,7 +3,7 @@
 The methods are recorded one by one, learning rate tuned on held-out training data, for example
 
     python -m peft_helpers.experiments --task sentiment --backbone pocket-bert --method Houlsby --set bottleneck=16 \\
-        --labels 600 --rates 3e-4 1e-3 3e-3 --epochs 6 --batch 16
+        --labels 600 --rates 3e-4 1e-3 3e-3 --epochs 6 --batch 16 --folds 3 --widen 1
 
 A record names its method with its settings, "Houlsby(bottleneck=16)". Whatever records there are of the methods in
 `SHORT`, of whatever sizes, is what the lesson shows.

@@ -3,7 +3,7 @@
 Each method is recorded by a command such as
 
     python -m peft_helpers.experiments --task sentiment --backbone pocket-bert --method LoRA --labels 600 \\
-        --rates 3e-4 1e-3 3e-3 --epochs 6 --batch 16
+        --rates 3e-4 1e-3 3e-3 --epochs 6 --batch 16 --folds 3 --widen 1
 
 Whatever records there are is what the lesson shows; a method that is not recorded is missing, and said to be.
 """
