@@ -64,6 +64,7 @@ def test_every_slider_moves_the_picture_by_keyboard_and_reset_restores_it(opened
         assert not explorer.comes_to(text, picture, seconds=0)
         explorer.screenshot(f"{name}-slider-{slider + 1}-end")
         explorer.press(slider, "Home")
+        explorer.settle()
         explorer.screenshot(f"{name}-slider-{slider + 1}-home")
         explorer.click("Reset")
         assert explorer.comes_to(text, picture), f"Reset left {explorer.readout()!r}; it was {text!r}"

@@ -37,7 +37,7 @@ def test_bars_are_held_against_the_records_of_both_models(tmp_path, monkeypatch)
     writes.settings["scores"] = dict.fromkeys(reached.SCORES, 0.9)
     records.save(writes, tmp_path / "trails")
     last = reached.growth().splitlines()[-1]
-    assert "| 90.0 ±" in last and last.endswith("| 5.0 |")
+    assert "| 90.0 |" in last and last.endswith("| 5.0 |")
 
 
 def test_the_shipped_page_shows_the_shipped_records():
