@@ -156,7 +156,7 @@ def _held_out(
 
 
 def next_rate(tuned: Sequence[dict]) -> float | None:
-    """A rate about three times beyond the best one, where that is the highest or lowest tried; else None.
+    """The rate beyond the best one on the ladder 1, 3, 10, 30 …, where that is the highest or lowest tried; else None.
 
     >>> low = {"learning_rate": 1e-3, "score": 0.5, "loss": 1.0}
     >>> high = {"learning_rate": 3e-3, "score": 0.7, "loss": 1.0}
@@ -166,9 +166,10 @@ def next_rate(tuned: Sequence[dict]) -> float | None:
     rates, best = sorted(row["learning_rate"] for row in tuned), best_rate(tuned)["learning_rate"]
     if len(rates) < 2 or best not in (rates[0], rates[-1]):
         return None
-    three = f"{best:e}".startswith("3")  # 1, 3, 10, 30 …
-    factor = (10 / 3 if three else 3) if best == rates[-1] else (1 / 3 if three else 0.3)
-    return float(f"{best * factor:.2g}")
+    ladder = [float(f"{digit}e{power}") for power in range(-9, 3) for digit in (1, 3)]
+    if best == rates[-1]:
+        return next((rate for rate in ladder if rate > 1.5 * best), None)
+    return next((rate for rate in reversed(ladder) if rate < best / 1.5), None)
 
 
 def best_rate(tuned: Sequence[dict]) -> dict:
@@ -203,16 +204,18 @@ def run(
         widen: how many further rates may be tried, one after the other, while the best is the highest or lowest.
 
     Raises:
-        ValueError: unknown method or setting, no rate, or more labels to tune on than there are.
+        ValueError: unknown method or setting, no rate, more labels to tune on than there are, a negative `widen`.
     """
     called = label(method, options)
     if not rates:
         raise ValueError("at least one learning rate is needed; got none")
     whole, made = tasks.load(task_name), []
-    first = _subset(whole, labels, seeds[0])
-    if tune_on is not None and tune_on > len(first.splits["train"]):
-        raise ValueError(f"tune_on must be at most the {len(first.splits['train'])} labels; got {tune_on}")
-    cut = _subset(first, tune_on, seeds[0])
+    if widen < 0:
+        raise ValueError(f"widen must not be negative; got {widen}")
+    there = min(labels or len(whole.splits["train"]), len(whole.splits["train"]))
+    if tune_on is not None and tune_on > there:
+        raise ValueError(f"tune_on must be at most the {there} labels; got {tune_on}")
+    cut = _subset(whole, tune_on or labels, seeds[0])  # the smaller subset of a seed is part of the larger
     tuned = tune(cut, backbone, method, rates, settings, folder, options, folds)
     for _ in range(widen):
         if (further := next_rate(tuned)) is None:

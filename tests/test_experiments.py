@@ -136,6 +136,8 @@ def test_a_rate_is_tuned_on_some_of_many_labels(here, monkeypatch):
     made = run(here, seeds=[0], tune_on=20)[0]
     assert seen == [16, 16, 40]  # four fifths of 20 for each rate, then all labels
     assert (made.labels, made.settings["tuned_on"]) == (40, 20)
+    small, large = (tasks.load("warmth").subset(count).splits["train"]["text"] for count in (20, 40))
+    assert set(small) <= set(large), "the texts that tune are among those that train"
     with pytest.raises(ValueError, match="at most the 40 labels; got 50"):
         run(here, seeds=[0], tune_on=50)
 
@@ -149,6 +151,10 @@ def test_a_best_rate_at_the_end_lets_the_next_be_tried(here, monkeypatch):
     assert experiments.next_rate([row(3e-3, 0.6), row(1e-2, 0.7)]) == 0.03
     assert experiments.next_rate([row(1e-3, 0.7), row(3e-3, 0.6)]) == 0.0003
     assert experiments.next_rate([row(3e-4, 0.7), row(1e-3, 0.6)]) == 0.0001
+    assert experiments.next_rate([row(3e-4, 0.6), row(6e-4, 0.7)]) == 0.001
+    assert experiments.next_rate([row(2e-4, 0.7), row(6e-4, 0.6)]) == 0.0001
+    with pytest.raises(ValueError, match="widen must not be negative; got -1"):
+        run(here, widen=-1)
 
     scores = {1e-5: 0.5, 1e-2: 0.6, 3e-2: 0.8, 1e-1: 0.7}
     monkeypatch.setattr(

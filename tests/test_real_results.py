@@ -64,7 +64,8 @@ def test_the_shipped_labels_give_the_shipped_scores(task):
     truth = real_results.truth(task)
     assert shelf and truth is not None
     for one in shelf:
-        near = 0.05 if one.metric == "spearman" else 1e-4  # four digits of nearly equal predictions have other ranks
+        distinct = len(set(one.predictions)) / len(truth)
+        near = 0.05 if one.metric == "spearman" and distinct < 0.1 else 1e-3  # a record keeps four digits: ties
         assert evaluation.score(one.metric, one.predictions, truth) == pytest.approx(one.score, abs=near), one.id
 
 

@@ -49,7 +49,9 @@ class DoRALinear(LoRALinear):
             own = own - (bias if self.third is None else bias.chunk(3)[self.third])
         gain = self.gain(self.direction())
         low_rank = self.up(self.down(self.dropout(x.float())) * self.scale)
-        return h + widen(((gain - 1) * own + gain * low_rank).to(h.dtype), self.third)
+        # h + (gain - 1) own + gain low_rank, in two passes over the numbers
+        change = torch.addcmul(gain * low_rank, gain - 1, own)
+        return h + widen(change.to(h.dtype), self.third)
 
     @torch.no_grad()
     def merge(self) -> None:
