@@ -419,7 +419,7 @@ def _added(method: Method, anatomy: Anatomy, hidden: int, inner: int, small: int
         total += hidden * len(read & {"block", "ffn_in", "cross_query"}) + inner * len(read & {"ffn_out"})
         total += hidden * (not fused) * len(read & {"attention_output"}) + rank * small * len(names)
         if isinstance(method, methods.DoRA):
-            total += 2 * hidden * len(names)  # gain times the output: both are needed again
+            total += hidden * len(names)  # what the gain is multiplied by is needed again
     return total
 
 

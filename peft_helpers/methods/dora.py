@@ -44,14 +44,17 @@ class DoRALinear(LoRALinear):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.base(x)
-        own, bias = h if self.third is None else h.chunk(3, -1)[self.third], self.bias
-        if bias is not None:
-            own = own - (bias if self.third is None else bias.chunk(3)[self.third])
+        own, bias = (
+            (h, self.bias) if self.third is None else (h.chunk(3, -1)[self.third], self.bias.chunk(3)[self.third])
+        )
         gain = self.gain(self.direction())
         low_rank = self.up(self.down(self.dropout(x.float())) * self.scale)
-        # h + (gain - 1) own + gain low_rank, in two passes over the numbers
-        change = torch.addcmul(gain * low_rank, gain - 1, own)
-        return h + widen(change.to(h.dtype), self.third)
+        # W'x + b = gain (h - b + low_rank) + b, in few passes over (..., out)
+        shift = gain.new_zeros(()) if bias is None else (1 - gain) * bias
+        changed = torch.addcmul(shift, gain, own + low_rank)
+        if self.third is None:
+            return changed.to(h.dtype)
+        return h + widen((changed - own).to(h.dtype), self.third)
 
     @torch.no_grad()
     def merge(self) -> None:
