@@ -7,6 +7,7 @@ Importing this package is cheap: PyTorch, transformers and datasets are imported
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,16 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "accounting", "adapter_records", "adapter_runs", "augmentation", "autograd", "backbones", "baselines", "checks",
-    "decoder", "decoder_runs", "decoding", "descent_runs", "editions", "encoder", "evaluation", "experiments",
-    "fitting_runs", "generation", "hub", "lesson", "lesson_figures", "live", "loss_runs", "losses", "meaning",
-    "methods", "metrics", "objectives", "optimizer_comparison", "optimizer_runs", "optimizers", "overlap", "plots",
-    "precision", "prefix", "prefix_records", "prefix_runs", "prefix_shares", "prefix_toy", "pretraining", "probing",
-    "processes", "profiles", "pruning", "pruning_runs", "rate_range",
-    "rate_sweep", "records", "schedule_sweep", "schedules", "small_network", "statistics", "storage", "subwords",
-    "tasks", "training", "widgets",
-)  # fmt: skip
+_MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"))
 _FROM_PROFILES = ("Profile", "setup")
 
 __all__ = ["Profile", "__version__", "setup"]

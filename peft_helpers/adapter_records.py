@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,12 @@ class Entry:
         """The score of the best learning rate on held-out training data: what a size may be chosen by."""
         tried = self.runs[0].settings.get("tuned_rates") or [{"score": -math.inf}]
         return max(row["score"] for row in tried)
+
+    @property
+    def told(self) -> str:
+        """The score in hundredths, mean ± standard deviation over seeds: "88.9 ± 0.5"; one seed has no spread."""
+        mean, spread, seeds = statistics.mean_and_spread(run.score for run in self.runs)
+        return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if seeds > 1 else "")
 
     def right(self, labels: ArrayLike) -> NDArray:
         """(seeds, N): whether each prediction is the true class."""
@@ -143,6 +149,77 @@ def ahead(a: Entry, b: Entry, labels: Sequence[float]) -> statistics.Interval:
         return statistics.paired_bootstrap(a.right(labels), b.right(labels))
     predictions = ([run.predictions for run in one.runs] for one in (a, b))
     return statistics.paired_bootstrap(*predictions, labels=labels, metric=metric)
+
+
+def versus(one: Entry, full: Entry | None, truth: Sequence[float] | None) -> str:
+    """How far a method is from full fine-tuning, in hundredths: "-2.7 (-4.4 … -1.1)", bold where 0 is outside.
+
+    "" for full fine-tuning itself, for the baselines' lines, and where there are no true labels.
+    """
+    if full is None or one is full or one.family in LINES or truth is None:
+        return ""
+    gap = ahead(one, full, truth)
+    told = f"{100 * gap.difference:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})"
+    return f"**{told}**" if gap.excludes_zero else told
+
+
+def across(
+    columns: Mapping[str, Sequence[Entry]],
+    truths: Mapping[str, Sequence[float] | None],
+    key: Callable[[Entry], Any] = lambda one: (one.family not in LINES, one.trained),
+) -> str:
+    """A Markdown table of several tasks: a row a method and setting, a column a task.
+
+    A cell has the score, mean ± standard deviation over seeds, and its difference from full fine-tuning with the paired
+    95 % interval (`versus`); it is empty where there is no record.
+
+    Args:
+        columns: what a column is called -> what is recorded there.
+        truths: of the same columns: the labels of their test splits; None where they are not known here.
+        key: what the rows are sorted by, judged by the first column that has the row.
+
+    Raises:
+        ValueError: a column has no truth.
+    """
+    if lacking := [name for name in columns if name not in truths]:
+        raise ValueError(f"truths must have every column, if only None; there is none for {lacking[0]}")
+    rows: dict[str, dict[str, str]] = {}
+    first: dict[str, Entry] = {}
+    for column, entries in columns.items():
+        full = next((one for one in entries if one.family == FULL), None)
+        for one in entries:
+            first.setdefault(one.label, one)
+            told = filter(None, (one.told, versus(one, full, truths[column])))
+            rows.setdefault(one.label, {})[column] = "; ".join(told)
+    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for label in sorted(rows, key=lambda label: key(first[label])):
+        lines.append(f"| {label} | " + " | ".join(rows[label].get(column, "") for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def chosen_sizes(
+    columns: Mapping[str, Sequence[Entry]], truths: Mapping[str, Sequence[float] | None], family: str = "Houlsby"
+) -> str:
+    """A Markdown table: a row a task with the size of one method that held-out training labels choose, and how it did.
+
+    The share trained is of the whole model; the distance is from full fine-tuning (`versus`), in points, and the last
+    row has its mean. Tasks without this method, without full fine-tuning or without true labels are left out.
+
+    Args: those of `across`, and the method's short name, as in `SHORT`.
+    """
+    lines = ["| task | size by held-out labels | trained | minus full, 95 % interval |", "|---" * 4 + "|"]
+    gaps = []
+    for column, entries in columns.items():
+        sizes, truth = [one for one in entries if one.family == family], truths[column]
+        full = next((one for one in entries if one.family == FULL), None)
+        if sizes and full is not None and truth is not None:
+            best = max(sizes, key=lambda one: one.held_out)
+            share = best.trained / full.runs[0].parameters["total"]
+            lines.append(f"| {column} | {best.size} | {share:.1%} | {versus(best, full, truth)} |")
+            gaps.append(ahead(best, full, truth).difference)
+    if gaps:
+        lines.append(f"| mean | | | {100 * np.mean(gaps):+.1f} |")
+    return "\n".join(lines)
 
 
 def own(shelf: Iterable[Record]) -> list[Record]:

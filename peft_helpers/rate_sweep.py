@@ -23,7 +23,7 @@ COMMAND = "python -m peft_helpers.rate_sweep"
 
 
 def sweep(task_name: str, backbone: str, folder: Path, rates: Sequence[float] = RATES) -> list[records.Record]:
-    """Train once a start and rate; save a record each, with the dev rows as its history.
+    """Train once a start and rate; save a record each, with all rows, of train and dev, as its history.
 
     A record's method is "full at 0.001" or "scratch at 0.001" (`experiments.METHODS` and the rate), its split dev. A
     rate that diverges leaves no record.
@@ -43,10 +43,36 @@ def sweep(task_name: str, backbone: str, folder: Path, rates: Sequence[float] = 
                     continue
                 result = training.evaluate(model, tokenizer, task, "dev")
                 record = experiments.to_record(name, done, result, f"{method} at {rate:g}", {}, COMMAND)
-                known[name] = dataclasses.replace(record, split="dev")
+                known[name] = dataclasses.replace(record, split="dev", history=_rows(done))
                 records.save(known[name], folder, replace=True)
             made.append(known[name])
     return made
+
+
+def _rows(done: training.Run) -> list[dict]:
+    """A run's history without what a figure does not show: step, split, loss (nats), and the metric where dev is."""
+    kept = ("step", "split", "loss", done.metric)
+    numbers = [{key: row[key] for key in kept if key in row} for row in done.history]
+    return [{key: round(n, 4) if isinstance(n, float) else n for key, n in row.items()} for row in numbers]
+
+
+def _shelf(task_name: str, backbone: str, folder: Path | None) -> list[records.Record]:
+    """The sweep's records that were made with this backbone's present weights."""
+    same = {"task": task_name, "split": "dev", "labels": LABELS, "backbone": backbone}
+    return records.load(folder, **same, backbone_sha256=backbones.weights_hash(backbone))
+
+
+def history(
+    task_name: str, backbone: str, rate: float, start: str = "pretrained", folder: Path | None = None
+) -> list[dict]:
+    """One recorded run's rows, as `plots.training_curve` draws them; an empty list where nothing is recorded.
+
+    Args:
+        start: "pretrained" or "random weights".
+        folder: of the records; by default those that ship with the course, and yours.
+    """
+    wanted = f"{STARTS[start]} at {rate:g}"
+    return next((one.history for one in _shelf(task_name, backbone, folder) if one.method == wanted), [])
 
 
 def curves(
@@ -59,13 +85,12 @@ def curves(
     Args:
         folder: of the records; by default those that ship with the course, and yours.
     """
-    same = {"task": task_name, "split": "dev", "labels": LABELS, "backbone": backbone}
-    shelf = records.load(folder, **same, backbone_sha256=backbones.weights_hash(backbone))
+    shelf = _shelf(task_name, backbone, folder)
     found: dict[float, dict[str, tuple[list[int], list[float]]]] = {}
     for start, method in STARTS.items():
         for record in shelf:
             if record.method.startswith(f"{method} at "):
-                rows = [(row["step"], row[record.metric]) for row in record.history]
+                rows = [(row["step"], row[record.metric]) for row in record.history if row["split"] == "dev"]
                 line = [step for step, _ in rows], [score for _, score in rows]
                 found.setdefault(record.settings["learning_rate"], {})[start] = line
     return dict(sorted(found.items()))

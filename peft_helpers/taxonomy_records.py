@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from peft_helpers import accounting, adapter_records, methods, records, statistics
-from peft_helpers.adapter_records import FULL, LINES, Entry
+from peft_helpers import accounting, adapter_records, methods, records
+from peft_helpers.adapter_records import FULL, LINES, Entry, versus
 
 # Mao et al. 2022 (arXiv:2110.07577): GLUE means of BERT-base, on dev with all labels, and on test with few. Parts of
 # the model that are trained: prefix of 10, LoRA r = 8, Pfeiffer adapter m = 48; APL, all three behind gates.
@@ -151,28 +151,11 @@ def _cells(one: Entry, full: Entry | None, truth: Sequence[float]) -> tuple[str,
     if one.family not in LINES:
         seconds = float(np.median([record.seconds for record in one.runs]))
         costs = f"{trained:,}", f"{accounting.FLOAT32 * stored / 1000:,.0f}", f"{seconds:.0f}"
-    return one.label, *costs, "" if rate is None else f"{rate:g}", _score(one), _versus(one, full, truth)
-
-
-def _score(one: Entry) -> str:
-    mean, spread, seeds = statistics.mean_and_spread(record.score for record in one.runs)
-    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if seeds > 1 else "")
-
-
-def _versus(one: Entry, full: Entry | None, truth: Sequence[float] | None) -> str:
-    """How far a method is from full fine-tuning; "" for that itself, for the lines, and without the true labels."""
-    if full is None or one is full or one.family in LINES or truth is None:
-        return ""
-    gap = adapter_records.ahead(one, full, truth)
-    told = f"{100 * gap.difference:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})"
-    return f"**{told}**" if gap.excludes_zero else told
+    return one.label, *costs, "" if rate is None else f"{rate:g}", one.told, versus(one, full, truth)
 
 
 def across(shelves: Mapping[str, Mapping[str, Sequence[Entry]]], truths: Mapping[str, Sequence[float] | None]) -> str:
-    """A Markdown table of several tasks: a row a method and setting, a column a task.
-
-    A cell has the score, mean ± standard deviation over seeds, and its difference from full fine-tuning as in
-    `comparison`; it is empty where there is no record.
+    """`adapter_records.across` of several tasks, the rows family by family; the baselines' lines come last.
 
     Args:
         shelves: what the column is called -> what is recorded there.
@@ -181,17 +164,6 @@ def across(shelves: Mapping[str, Mapping[str, Sequence[Entry]]], truths: Mapping
     Raises:
         ValueError: a column has no truth.
     """
-    if lacking := [name for name in shelves if name not in truths]:
-        raise ValueError(f"truths must have every column of shelves, if only None; there is none for {lacking[0]}")
-    rows: dict[str, dict[str, str]] = {}
-    for task, shelf in shelves.items():
-        full = next((one for one in shelf.get("baseline", ()) if one.family == FULL), None)
-        for one in itertools.chain.from_iterable(shelf.values()):
-            told = filter(None, (_score(one), _versus(one, full, truths[task])))
-            rows.setdefault(one.label, {})[task] = "; ".join(told)
     order = [*methods.FAMILIES, "lines"]
-    families = {one.label: family for shelf in shelves.values() for family, entries in shelf.items() for one in entries}
-    lines = ["| method | " + " | ".join(shelves) + " |", "|---" * (1 + len(shelves)) + "|"]
-    for label in sorted(rows, key=lambda label: order.index(families[label])):
-        lines.append(f"| {label} | " + " | ".join(rows[label].get(task, "") for task in shelves) + " |")
-    return "\n".join(lines)
+    columns = {task: list(itertools.chain.from_iterable(shelf.values())) for task, shelf in shelves.items()}
+    return adapter_records.across(columns, truths, key=lambda one: order.index(_family(one.runs[0]) or "lines"))

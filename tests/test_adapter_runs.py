@@ -179,6 +179,40 @@ def test_methods_are_read_with_their_settings(tmp_path: Path, monkeypatch: pytes
     assert gap.difference == pytest.approx(0.875 - 0.75) and gap.seeds == (2, 1)
 
 
+def test_tasks_stand_side_by_side() -> None:
+    def entry(label: str, trained: int, predictions: list[int]) -> adapter_records.Entry:
+        score = sum(predictions) / 4
+        parameters = dict.fromkeys(("trained", "changed", "stored", "total"), trained)
+        runs = (record(label, 0, score, predictions=predictions, parameters=parameters),)
+        return adapter_records.Entry(label, adapter_records.SHORT.get(label, label), {}, runs)
+
+    full, tuned = entry("full", 9, [1, 1, 1, 0]), entry("BitFit", 3, [0, 0, 0, 0])
+    probe = entry("linear probe", 5, [1, 1, 0, 0])
+    lines = adapter_records.across({"a": [full, tuned, probe], "b": [tuned]}, {"a": [1] * 4, "b": [1] * 4}).splitlines()
+    assert lines[0] == "| method | a | b |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| linear probe", "| BitFit", "| full"], "lines, then sizes"
+    assert lines[2] == "| linear probe | 50.0 |  |" and lines[4] == "| full | 75.0 |  |"
+    assert lines[3].startswith("| BitFit | 0.0; **-75.0 (") and lines[3].endswith("| 0.0 |"), "no full run: no distance"
+    with pytest.raises(ValueError, match="there is none for b"):
+        adapter_records.across({"a": [full], "b": [tuned]}, {"a": [1] * 4})
+
+
+def test_held_out_labels_choose_a_size_task_by_task() -> None:
+    def entry(label: str, size: int, held_out: float, predictions: list[int]) -> adapter_records.Entry:
+        about = {"tuned_rates": [{"learning_rate": 1e-3, "score": held_out, "loss": 1.0}]}
+        parameters = {"trained": size, "changed": size, "stored": size, "total": 200}
+        runs = (record(label, 0, sum(predictions) / 4, settings=about, predictions=predictions, parameters=parameters),)
+        return adapter_records.Entry(label, label, {} if label == "full" else {"bottleneck": size}, runs)
+
+    full = entry("full", 100, 0.1, [1, 1, 1, 1])
+    small, large = entry("Houlsby", 8, 0.7, [1, 1, 0, 0]), entry("Houlsby", 64, 0.6, [1, 1, 1, 1])
+    columns = {"a": [full, small, large], "b": [full, large], "c": [large], "d": [full, small]}
+    lines = adapter_records.chosen_sizes(columns, dict.fromkeys("abc", [1] * 4) | {"d": None}).splitlines()
+    assert lines[2].startswith("| a | 8 | 4.0% | **-50.0 (") or lines[2].startswith("| a | 8 | 4.0% | -50.0 (")
+    assert lines[3].startswith("| b | 64 | 32.0% | +0.0 (") and lines[4] == "| mean | | | -25.0 |" and len(lines) == 5
+    assert len(adapter_records.chosen_sizes({"a": [small]}, {"a": None}).splitlines()) == 2, "nothing to compare"
+
+
 def test_a_run_stands_beside_what_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (adapter_records.backbones, adapter_runs.backbones):
         monkeypatch.setattr(module, "weights_hash", lambda name: None)

@@ -34,8 +34,10 @@ def test_every_start_and_rate_leaves_its_curve(small: list[tuple], tmp_path: Pat
     assert [r.method for r in made] == ["full at 0.0001", "full at 0.01", "scratch at 0.0001", "scratch at 0.01"]
     assert {(r.split, r.labels, r.seed, r.backbone_sha256) for r in made} == {("dev", 20, 0, "first")}
     for record in made:
-        assert [row["step"] for row in record.history] == [0, 3, 6]
-        assert record.history[-1]["accuracy"] == record.score
+        dev = [row for row in record.history if row["split"] == "dev"]
+        assert [row["step"] for row in dev] == [0, 3, 6]
+        assert dev[-1]["accuracy"] == pytest.approx(record.score, abs=1e-4)
+        assert [row["step"] for row in record.history if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
         assert len(record.predictions) == 16
     assert "full at 0.01" in records.table(made)  # rates are different methods, not runs to be averaged
 
@@ -68,9 +70,12 @@ def test_the_curves_of_a_sweep(small: list[tuple], tmp_path: Path, monkeypatch: 
     curves = rate_sweep.curves("tiny", "tiny", tmp_path)
     assert list(curves) == [1e-4, 1e-2], "the slider's order"
     assert all(list(lines) == ["pretrained", "random weights"] for lines in curves.values())
-    expected = [row["accuracy"] for row in made["scratch at 0.01"].history]
+    rows = made["scratch at 0.01"].history
+    expected = [row["accuracy"] for row in rows if row["split"] == "dev"]
     assert curves[1e-2]["random weights"] == ([0, 3, 6], expected)
-    assert curves[1e-2]["pretrained"][1][-1] == made["full at 0.01"].score
+    assert curves[1e-2]["pretrained"][1][-1] == pytest.approx(made["full at 0.01"].score, abs=1e-4)
+    assert rate_sweep.history("tiny", "tiny", 1e-2, "random weights", tmp_path) == rows
+    assert rate_sweep.history("tiny", "tiny", 3e-2, folder=tmp_path) == [], "a rate that was not recorded"
     assert rate_sweep.curves("another", "tiny", tmp_path) == {}
     monkeypatch.setattr(rate_sweep.backbones, "weights_hash", lambda name: "second")
     assert rate_sweep.curves("tiny", "tiny", tmp_path) == {}, "the curves of other weights are not these"
