@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from peft_helpers.tasks import Task
     from peft_helpers.training import Encoded
 
-LABELS, EPOCHS, BATCH, MAX_LENGTH = 120, 3, 16, 48
+LABELS, EPOCHS, BATCH, MAX_LENGTH = 300, 4, 16, 48
 SPLITS, SEEDS, MANY_SEEDS = 3, 3, 10
 COMMAND = "python -m peft_helpers.optimizer_comparison"
 BASELINES = ("bag of words", "linear probe")
@@ -45,8 +45,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     UNCORRECTED: lambda parameters, rate: AdamW(parameters, rate, bias_correction=False),
 }
 RATES = {  # five trials each, from too small to too large
-    "SGD": (3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-    "momentum": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+    "SGD": (3e-2, 1e-1, 3e-1, 1.0, 3.0),
+    "momentum": (3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     "RMSprop": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
     "Adam": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
     "AdamW": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
