@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,9 +193,18 @@ def across(
             told = filter(None, (one.told, versus(one, full, truths[column])))
             rows.setdefault(one.label, {})[column] = "; ".join(told)
     lines = ["| method | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    guesses = {column: _commonest(entries, truths[column]) for column, entries in columns.items()}
+    if any(guesses.values()):
+        lines.append("| commonest class | " + " | ".join(guesses.values()) + " |")
     for label in sorted(rows, key=lambda label: key(first[label])):
         lines.append(f"| {label} | " + " | ".join(rows[label].get(column, "") for column in columns) + " |")
     return "\n".join(lines)
+
+
+def _commonest(entries: Sequence[Entry], truth: Sequence[float] | None) -> str:
+    if truth is None or not entries or entries[0].runs[0].metric != "accuracy":
+        return ""
+    return f"{100 * Counter(truth).most_common(1)[0][1] / len(truth):.1f}"
 
 
 def chosen_sizes(

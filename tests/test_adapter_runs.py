@@ -188,11 +188,13 @@ def test_tasks_stand_side_by_side() -> None:
 
     full, tuned = entry("full", 9, [1, 1, 1, 0]), entry("BitFit", 3, [0, 0, 0, 0])
     probe = entry("linear probe", 5, [1, 1, 0, 0])
-    lines = adapter_records.across({"a": [full, tuned, probe], "b": [tuned]}, {"a": [1] * 4, "b": [1] * 4}).splitlines()
+    truths = {"a": [1, 1, 1, 0], "b": None}
+    lines = adapter_records.across({"a": [full, tuned, probe], "b": [tuned]}, truths).splitlines()
     assert lines[0] == "| method | a | b |"
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| linear probe", "| BitFit", "| full"], "lines, then sizes"
-    assert lines[2] == "| linear probe | 50.0 |  |" and lines[4] == "| full | 75.0 |  |"
-    assert lines[3].startswith("| BitFit | 0.0; **-75.0 (") and lines[3].endswith("| 0.0 |"), "no full run: no distance"
+    assert lines[2] == "| commonest class | 75.0 |  |", "of the true classes, where they are known"
+    assert [line.split(" | ")[0] for line in lines[3:]] == ["| linear probe", "| BitFit", "| full"], "lines, then sizes"
+    assert lines[3] == "| linear probe | 50.0 |  |" and lines[5] == "| full | 75.0 |  |"
+    assert lines[4].startswith("| BitFit | 0.0; ") and lines[4].endswith("| 0.0 |"), "no full run: no distance"
     with pytest.raises(ValueError, match="there is none for b"):
         adapter_records.across({"a": [full], "b": [tuned]}, {"a": [1] * 4})
 

@@ -69,10 +69,10 @@ def test_several_tasks_stand_side_by_side(shelf) -> None:
     lines = taxonomy_records.across({"one": shelf, "two": other}, truths).splitlines()
     assert lines[0] == "| method | one | two |" and len({line.count("|") for line in lines}) == 1
     assert [line.split(" | ")[0] for line in lines[2:]] == [
-        "| IA3", "| LoRA(rank=8)", "| LoRA(rank=2)", "| full", "| bag of words",
+        "| commonest class", "| IA3", "| LoRA(rank=8)", "| LoRA(rank=2)", "| full", "| bag of words",
     ]  # fmt: skip
-    assert lines[2].startswith("| IA3 | 40.0; **-35.0 (") and lines[2].endswith("| 40.0 |")
-    assert lines[3].endswith(" |  |") and lines[5] == "| full | 75.0 ± 7.1 |  |"
+    assert lines[3].startswith("| IA3 | 40.0; **-35.0 (") and lines[3].endswith("| 40.0 |")
+    assert lines[4].endswith(" |  |") and lines[6] == "| full | 75.0 ± 7.1 |  |"
     with pytest.raises(ValueError, match="there is none for two"):
         taxonomy_records.across({"one": shelf, "two": other}, {"one": None})
 

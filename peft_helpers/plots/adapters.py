@@ -167,7 +167,7 @@ def size_against_score(
         axes.errorbar(shares, means, yerr=spread, **look, capsize=2.5, elinewidth=1.1, markersize=7, label=family)
         for (label, share, _), mean in zip(sizes, means, strict=True):
             if len(sizes) > 1:  # tell the sizes of one method apart
-                place = {"xytext": (7, 4), "textcoords": "offset points"}
+                place = {"xytext": (6, -13), "textcoords": "offset points", "zorder": 1.5}  # no marker is hidden
                 size = axes.annotate(label.split()[-1], (share, mean), **place, fontsize=9, color="#333333")
                 size.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])  # over the levels
         told += [f"{label} {score(m, metric)} at {share:.2%}"
