@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from peft_helpers import backbones, experiments, records, statistics
+from peft_helpers import backbones, experiments, real_results, records, statistics
 from peft_helpers.records import Record
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ class Entry:
     @property
     def told(self) -> str:
         """The score in hundredths, mean ± standard deviation over seeds: "88.9 ± 0.5"; one seed has no spread."""
-        mean, spread, seeds = statistics.mean_and_spread(run.score for run in self.runs)
-        return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if seeds > 1 else "")
+        return real_results.points(self.runs)
 
     def right(self, labels: ArrayLike) -> NDArray:
         """(seeds, N): whether each prediction is the true class."""

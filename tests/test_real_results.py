@@ -64,8 +64,9 @@ def test_the_shipped_labels_give_the_shipped_scores(task):
     truth = real_results.truth(task)
     assert shelf and truth is not None
     for one in shelf:
-        distinct = len(set(one.predictions)) / len(truth)
-        near = 0.05 if one.metric == "spearman" and distinct < 0.1 else 1e-3  # a record keeps four digits: ties
+        near = 1e-4
+        if one.metric == "spearman":  # a record keeps four digits, which ties nearly equal predictions
+            near = 0.05 if len(set(one.predictions)) < 0.1 * len(truth) else 1e-3
         assert evaluation.score(one.metric, one.predictions, truth) == pytest.approx(one.score, abs=near), one.id
 
 
