@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
 from matplotlib.ticker import FuncFormatter
@@ -17,6 +16,7 @@ from peft_helpers.plots.style import (
     LINES,
     MARKERS,
     as_numbers,
+    halo,
     label_ends,
     level_lines,
     number,
@@ -168,8 +168,7 @@ def size_against_score(
         for (label, share, _), mean in zip(sizes, means, strict=True):
             if len(sizes) > 1:  # tell the sizes of one method apart
                 place = {"xytext": (6, -13), "textcoords": "offset points", "zorder": 1.5}  # no marker is hidden
-                size = axes.annotate(label.split()[-1], (share, mean), **place, fontsize=9, color="#333333")
-                size.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])  # over the levels
+                halo(axes.annotate(label.split()[-1], (share, mean), **place, fontsize=9, color="#333333"))
         told += [f"{label} {score(m, metric)} at {share:.2%}"
                  for (label, share, _), m in zip(sizes, means, strict=True)]  # fmt: skip
     low = min(share for sizes in methods.values() for _, share, _ in sizes)

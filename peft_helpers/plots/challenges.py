@@ -16,6 +16,7 @@ from peft_helpers.plots.style import (
     LINES,
     Percent,
     as_numbers,
+    halo,
     label_ends,
     number,
     panels,
@@ -60,7 +61,7 @@ def size_and_score(
         for (label, size, _), place, mean in zip(models, x, means, strict=True):
             if len(models) > 1:
                 side = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(label, (place, mean), **side, fontsize=9.5, color="#555555")
+                halo(axes.annotate(label, (place, mean), **side, fontsize=9.5, color="#555555"))
             told.append(f"{family}, {label}: {megabytes(size)}, {score(mean, metric)}")
     ends = [(value, f"{name}\n{score(value, metric)}", "#5c5c5c") for name, value in (baselines or {}).items()]
     for (value, _, _), dash in zip(ends, DASHES[2:], strict=False):

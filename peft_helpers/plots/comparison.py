@@ -24,6 +24,7 @@ from peft_helpers.plots.style import (
     require_lines,
     score,
     sentence,
+    spread,
     styled,
 )
 
@@ -66,7 +67,7 @@ def score_against_cost(
         raise ValueError(f"{', '.join(wrong)} is on the front and no point; there are {', '.join(names)}")
     if bad := [name for name, _, price, *_ in points if not price > 0]:
         raise ValueError(f"on a log scale a cost must be positive; {', '.join(bad)} has another one")
-    figure, (axes,) = panels(width=7.4, height=4.0)
+    figure, (axes,) = panels(width=7.4, height=4.4)
     seen, order = set(), list(FAMILY_LOOKS)  # the legend lists the families as the tree does
     for _, family, price, value, low, high in sorted(points, key=lambda p: order.index(p[1]) if p[1] in order else 9):
         look = FAMILY_LOOKS.get(family, FAMILY_LOOKS["baseline"])
@@ -86,7 +87,7 @@ def score_against_cost(
     tops = [p[5] for p in points] + list((lines or {}).values())
     bottoms = [p[4] for p in points] + list((lines or {}).values())
     room = max(tops) - min(bottoms) or 0.1
-    axes.set_ylim(min(bottoms) - 0.08 * room, max(tops) + 0.16 * room)
+    axes.set_ylim(min(bottoms) - 0.08 * room, max(tops) + 0.08 * room)
     shown = {p[0] for p in best} | {max(points, key=lambda p: p[2])[0]}
     _label_points(axes, [p for p in points if p[0] in shown])
     for name, value in (lines or {}).items():
@@ -107,16 +108,19 @@ def score_against_cost(
 
 
 def _label_points(axes, points) -> None:
-    """Names beside their points: to the left of those far right, above and below in turns."""
-    span = np.log(axes.get_xlim()[1]) - np.log(axes.get_xlim()[0])
-    for place, (name, family, price, _, low, high) in enumerate(sorted(points, key=lambda p: p[2])):
-        right = (np.log(price) - np.log(axes.get_xlim()[0])) / span > 0.7
-        above = place % 2 == 0
-        color = ink(FAMILY_LOOKS.get(family, FAMILY_LOOKS["baseline"])["color"])
-        axes.annotate(name, (price, high if above else low), xytext=(-3 if right else 3, 4 if above else -4),
-                      textcoords="offset points", ha="right" if right else "left", va="bottom" if above else "top",
-                      color=color, fontsize=10.5,
-                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5})  # fmt: skip
+    """Names in a row above all points, pushed apart, each with a thin line down to its interval."""
+    low, high = (np.log(x) for x in axes.get_xlim())
+    points = sorted(points, key=lambda p: p[2])
+    places = spread([float((np.log(price) - low) / (high - low)) for _, _, price, *_ in points], gap=0.068)
+    for place, (name, family, price, _, _, top) in zip(places, points, strict=True):
+        color = FAMILY_LOOKS.get(family, FAMILY_LOOKS["baseline"])["color"]
+        foot = axes.transAxes.inverted().transform(axes.transData.transform((price, top)))
+        axes.annotate(
+            name, xy=tuple(foot), xytext=(place, 1.02), xycoords="axes fraction", textcoords="axes fraction",
+            rotation=35, rotation_mode="anchor", ha="left", va="bottom", color=ink(color), fontsize=10.5,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 1,
+                        "relpos": (0.0, 0.0)},
+        )  # fmt: skip
 
 
 def short(value: float) -> str:

@@ -14,6 +14,7 @@ from peft_helpers.plots.style import (
     LINES,
     Percent,
     as_numbers,
+    halo,
     number,
     panels,
     require_items,
@@ -135,7 +136,8 @@ def draw_scores(
         )
     for name, value in (lines or {}).items():
         axes.axhline(value, color=COLORS["gray"], linestyle=(0, (5, 2)), linewidth=1.3, zorder=1)
-        axes.text(-0.4, value, f"{name} {score(value, metric)}", ha="left", va="bottom", fontsize=9.5, color="#5c5c5c")
+        told = f"{name} {score(value, metric)}"
+        halo(axes.text(-0.4, value, told, ha="left", va="bottom", fontsize=9.5, color="#5c5c5c"))
     axes.margins(y=0.12)
     axes.set(xlim=(-0.5, len(ranks) - 0.5), xlabel="rank", ylabel=f"test {metric}")
     axes.set_xticks(range(len(ranks)), [str(rank) for rank in ranks])

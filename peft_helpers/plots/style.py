@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import matplotlib.colors
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.text import Text
 
 # Okabe and Ito 2008, "Color universal design": told apart with any kind of color vision. Yellow is left out: too pale.
 COLORS = {
@@ -134,6 +136,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 
             color=ink(color), va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
+
+
+def halo(text: Text) -> Text:
+    """A white rim around the letters, so that they can be read where a line runs behind them."""
+    text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+    return text
 
 
 def ink(color: str) -> tuple[float, ...]:
