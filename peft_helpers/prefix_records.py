@@ -1,4 +1,4 @@
-"""The recorded runs that lesson 10 compares, and the paper's table beside them.
+"""The recorded runs that lesson 10 compares, and the papers' figures beside them.
 
 Methods on a generation task are recorded one by one, learning rate tuned on held-out training data, for example
 
@@ -25,9 +25,11 @@ FAMILIES = {FULL: "full", "TopLayers": "top layers", "Houlsby": "adapters", "Pfe
             "LoRA": "LoRA", "PrefixTuning": "prefix", "PromptTuning": "embedding only"}  # fmt: skip
 SHOWN = ("layers", "bottleneck", "rank", "length")  # settings that a name tells
 
-# Li and Liang 2021, arXiv:2101.00190: BLEU on E2E with GPT-2 medium; embedding only: 20 vectors.
-PAPER_E2E = {"full": 68.2, "top layers": 68.1, "adapters": 68.9, "prefix": 69.7, "embedding only": 61.9}
-PAPER_TRAINED = {"full": "100 %", "top layers": "two layers", "adapters": "3 %", "prefix": "0.1 %",
+# BLEU on E2E with GPT-2 medium: Li and Liang 2021, arXiv:2101.00190; LoRA: Hu et al. 2021, arXiv:2106.09685, which has
+# the same figures for full, top layers, prefix and the larger adapters.
+PAPER_E2E = {"full": 68.2, "top layers": 68.1, "adapters": 68.9, "LoRA": 70.4, "prefix": 69.7,
+             "embedding only": 61.9}  # fmt: skip
+PAPER_TRAINED = {"full": "100 %", "top layers": "two layers", "adapters": "3 %", "LoRA": "0.1 %", "prefix": "0.1 %",
                  "embedding only": "20 vectors"}  # fmt: skip
 
 
@@ -139,14 +141,14 @@ def table(shelf: dict[str, Entry]) -> str:
 
 
 def beside_paper(shelves: dict[str, dict[str, Entry]]) -> str:
-    """Markdown: the paper's BLEU on E2E, and what is recorded here, each with its percentage of full fine-tuning.
+    """Markdown: the papers' BLEU on E2E, and what is recorded here, each with its percentage of full fine-tuning.
 
     Args:
         shelves: a column's name -> what `compared` found; empty ones are left out.
     """
     shelves = {name: shelf for name, shelf in shelves.items() if FULL in shelf}
     lines = [
-        "| BLEU (of full) | paper: GPT-2 medium, E2E | " + " | ".join(shelves) + " |",
+        "| BLEU (of full) | papers: GPT-2 medium, E2E | " + " | ".join(shelves) + " |",
         "|---|---|" + "---|" * len(shelves),
     ]
     for family, score in PAPER_E2E.items():

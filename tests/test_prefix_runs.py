@@ -237,6 +237,6 @@ def test_tables_say_what_the_records_say(shelf) -> None:
     found = prefix_records.compared("made", "tiny", folder=shelf)
     assert "| full | 100.0% | 100 | 45.0 | 40.0 | 55.0 | 45.0 | 2 |" in prefix_records.table(found)
     told = prefix_records.beside_paper({"made": found, "nothing": {}})
-    assert "nothing" not in told and "| paper: GPT-2 medium, E2E | made |" in told
+    assert "nothing" not in told and "| papers: GPT-2 medium, E2E | made |" in told
     assert "| prefix | 69.7 (102%), 0.1 % | 30.0 (67%), prefix 5 |" in told
     assert "| adapters | 68.9 (101%), 3 % | not recorded |" in told
