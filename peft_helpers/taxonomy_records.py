@@ -124,33 +124,41 @@ def agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreeme
 
 
 def comparison(shelf: Mapping[str, Sequence[Entry]], truth: Sequence[float]) -> str:
-    """A Markdown table, family by family: trained numbers (head included), file, time, rate, score, and its distance.
+    """A Markdown table, family by family: trained numbers (head included), file, memory, time, rate, score, distance.
 
-    The file is what a task stores, float32, in kB (1000 bytes); the time is the median of the runs, in seconds, on the
-    device of the records. The last column is the difference from full fine-tuning in points, and its paired 95 %
-    interval over texts and seeds; bold where the interval leaves 0 out.
+    The file is what a task stores, float32, in kB (1000 bytes). Kept are weights, gradients and Adam's state, in MB by
+    the record's counts; the peak is the whole process's, with libraries and caches; it and the time, in seconds, are
+    medians of the runs, on the device of the records. The last column is the difference from full fine-tuning in
+    points, and its paired 95 % interval over texts and seeds; bold where the interval leaves 0 out.
 
     Args:
         truth: the labels of the test split.
     """
     full = next((one for one in shelf.get("baseline", ()) if one.family == FULL), None)
     lines = [
-        "| method | trained | kB stored | s a run | rate | score | against full, 95 % interval |",
-        "|---" * 7 + "|",
+        "| method | trained | kB stored | MB kept | MB peak | s a run | rate | score | against full, 95 % interval |",
+        "|---" * 9 + "|",
     ]
     for family, entries in shelf.items():
-        lines.append(f"| **{family}** |" + " |" * 6)
+        lines.append(f"| **{family}** |" + " |" * 8)
         lines += ["| " + " | ".join(_cells(one, full, truth)) + " |" for one in entries]
     return "\n".join(lines)
 
 
 def _cells(one: Entry, full: Entry | None, truth: Sequence[float]) -> tuple[str, ...]:
     run = one.runs[0]
-    rate, trained, stored = run.settings.get("learning_rate"), run.parameters["trained"], run.parameters["stored"]
-    costs = ("", "", "")
+    rate, costs = run.settings.get("learning_rate"), ("",) * 5
     if one.family not in LINES:
-        seconds = float(np.median([record.seconds for record in one.runs]))
-        costs = f"{trained:,}", f"{accounting.FLOAT32 * stored / 1000:,.0f}", f"{seconds:.0f}"
+        trained, stored = run.parameters["trained"], run.parameters["stored"]
+        kept = accounting.training_memory(run.parameters["total"], trained).total / 1e6
+        peaks = [record.peak_memory_mb for record in one.runs if record.peak_memory_mb]
+        costs = (
+            f"{trained:,}",
+            f"{accounting.FLOAT32 * stored / 1000:,.0f}",
+            f"{kept:.1f}",
+            f"{np.median(peaks):,.0f}" if peaks else "",
+            f"{np.median([record.seconds for record in one.runs]):.0f}",
+        )
     return one.label, *costs, "" if rate is None else f"{rate:g}", one.told, versus(one, full, truth)
 
 

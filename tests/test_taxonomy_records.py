@@ -26,7 +26,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(adapter_records.backbones, "weights_hash", lambda name: None)
     put(tmp_path, "full", [0.8, 0.7])
     put(tmp_path, "LoRA(rank=8)", [0.7, 0.7], held_out=0.6)
-    put(tmp_path, "LoRA(rank=2)", [0.9, 0.9], held_out=0.4)
+    counts = {"trained": 50_000, "changed": 50_000, "stored": 50_000, "total": 1_000_000}
+    put(tmp_path, "LoRA(rank=2)", [0.9, 0.9], held_out=0.4, parameters=counts, peak_memory_mb=900.0)
     put(tmp_path, "IA3", [0.4])
     put(tmp_path, "scratch", [0.5])
     put(tmp_path, "IA3", [0.9], labels=50)
@@ -57,6 +58,8 @@ def test_the_table_tells_scores_and_intervals(shelf) -> None:
     assert len({line.count("|") for line in lines}) == 1
     row = next(line for line in lines if "LoRA(rank=2)" in line)
     assert "| 90.0 ± 0.0 | " in row and "+15.0 (" in row
+    kept = (4 * 1_000_000 + 12 * 50_000) / 1e6  # weights; for what is trained a gradient and Adam's two moments
+    assert row.startswith(f"| LoRA(rank=2) | 50,000 | 200 | {kept} | 900 | 1 | 0.001 | 90.0 ± 0.0 | ")
     alone = next(line for line in lines if line.startswith("| IA3"))
     assert "| 40.0 | " in alone and "| **-35.0 (" in alone
     assert next(line for line in lines if line.startswith("| full")).endswith("|  |")
