@@ -70,6 +70,11 @@ def test_a_sweep_is_recorded_once_and_read_back(small, tmp_path, monkeypatch) ->
     assert [r.id for r in prefix_runs.run(PLANS, tmp_path)] == [r.id for r in made]
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}, "nothing is made twice"
 
+    one_rate = {family: rates[:1] for family, rates in prefix_runs.RATES.items()}
+    monkeypatch.setattr(prefix_runs, "RATES", one_rate | {"full": (3e-4, 1e-3, 1e-8)})  # one more, which learns nothing
+    (again,) = prefix_runs.run(PLANS[2:3], tmp_path)
+    assert again.created == full.created and len(again.settings["tuned_rates"]) == 3, "the same run among other rates"
+
     found = prefix_runs.recorded("length", tmp_path)
     assert [(plan.name, [r.seed for r in runs]) for plan, runs in found] == [
         ("prefix 2", [0, 1]), ("prefix 2, real words", [0]), ("full", [0]),
@@ -100,7 +105,7 @@ def test_every_plan_is_a_method_and_has_an_id_of_its_own() -> None:
     every = [(plan.id(seed), plan) for plan in plans for seed in plan.seeds]
     by_run = {}
     for name, plan in every:
-        key = (plan.method, tuple(sorted(plan.options.items())), plan.labels, plan.backbone)
+        key = (plan.method, tuple(sorted(plan.options.items())), plan.labels, plan.backbone, plan.task)
         assert by_run.setdefault(name, key) == key
         if plan.method != "full":
             tokenizer = decoder()[1]
@@ -111,15 +116,14 @@ def test_every_plan_is_a_method_and_has_an_id_of_its_own() -> None:
 
 
 def test_about_as_many_steps_whatever_the_size() -> None:
-    for labels in prefix_runs.SIZES:
-        epochs = prefix_runs.settings_of(labels, 1e-3, 0).epochs
+    for labels in prefix_runs.E2E_SIZES:
+        epochs = prefix_runs.settings_of(prefix_runs.prefix(labels=labels), 1e-3, 0).epochs
         assert abs(epochs * -(-labels // prefix_runs.BATCH) - prefix_runs.STEPS) <= 0.1 * prefix_runs.STEPS
 
 
 def test_an_unknown_experiment_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="experiment must be one of length, few, beginning, embedding, mlp, infix; got 'x'"
-    ):
+    names = "length, few, beginning, few-e2e, length-e2e, beginning-e2e, embedding, mlp, infix"
+    with pytest.raises(ValueError, match=f"experiment must be one of {names}; got 'x'"):
         prefix_runs.recorded("x")
 
 
