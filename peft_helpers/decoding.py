@@ -138,7 +138,7 @@ def beam_search(
 def require_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Refuse what can't be sampled with."""
     if not 0 < temperature < float("inf"):
-        raise ValueError(f"the temperature must be positive (towards 0, sampling becomes greedy); got {temperature}")
+        raise ValueError(f"the temperature must be positive (toward 0, sampling becomes greedy); got {temperature}")
     if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):
         raise ValueError(f"top_k is a number of tokens, 1 or more, or None; got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:

@@ -1,4 +1,4 @@
-"""Every figure: labelled, described in words with its figures, equal for equal input, and clear about bad input."""
+"""Every figure: labeled, described in words with its figures, equal for equal input, and clear about bad input."""
 
 from __future__ import annotations
 
@@ -170,6 +170,7 @@ def test_pyplot_knows_nothing_of_the_figures_and_settings_stay():
         (lambda: plots.broken_runs({"a": {"loss": {"train": [math.nan]}}}), "not one finite"),
         (lambda: plots.broken_runs({"a": {"loss": {"train": ([0, 1], [1.0])}}}), "2 steps, 1 values"),
         (lambda: plots.broken_runs({key: {"loss": {"t": [1]}} for key in "abcde"}), "at most 4"),
+        (lambda: plots.broken_runs({k: {k: {"t": [1]}} for k in "ab"}, same_scales=True), "got a: a; b: b"),
         (lambda: plots.one_dimensional_descent(parabola, {}), "paths is empty"),
         (lambda: plots.one_dimensional_descent(parabola, {"a": []}), "not be empty"),
         (lambda: plots.loss_landscape_path(bowl, {}), "paths is empty"),

@@ -394,7 +394,7 @@ STACKED = FunctionExercise(
     mistakes=[
         Mistake(
             "order-swapped",
-            "The domain's adapter reads what the task's made. The other way round the task adapter would have to know "
+            "The domain's adapter reads what the task's made. The other way around the task adapter would have to know "
             "which domain comes after it; below it, the domain adapter hands on what the task is used to.",
             lambda h, domain, task: domain(task(h)),
         ),

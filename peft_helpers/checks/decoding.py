@@ -132,7 +132,7 @@ CAUSAL = FunctionExercise(
         ),
         Mistake(
             "mask-inverted",
-            "It is the other way round: true means that the row may see the column.",
+            "It is the other way around: true means that the row may see the column.",
             lambda m: (~(earlier(m) & keys(m))).long(),
         ),
     ],

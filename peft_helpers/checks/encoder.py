@@ -730,7 +730,7 @@ def run_without_positions() -> dict[str, dict[str, Any]]:
 
 
 class UpsideDown(nn.Module):
-    """One attention layer whose mask is the wrong way round: it looks at padding, and at nothing else."""
+    """One attention layer whose mask is the wrong way around: it looks at padding, and at nothing else."""
 
     def __init__(self):
         super().__init__()

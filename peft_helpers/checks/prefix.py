@@ -145,7 +145,7 @@ PREFIX_MASK = FunctionExercise(
         ),
         Mistake(
             "mask-inverted",
-            "It is the other way round: true means that the row may see the column.",
+            "It is the other way around: true means that the row may see the column.",
             lambda m, n: 1 - front(m, n, decoder.causal_mask(m)),
         ),
     ],
@@ -430,8 +430,9 @@ COUNTS = SeveralNumbers(
                             "The biases are missing: both matrices have one, b₁ with h, b₂ with 2 L D entries."),
                 WrongNumber(TRAINED - 2 * LAYERS * WIDTH, "biases-forgotten",
                             "The second bias is missing: b₂ has an entry for each output, 2 L D."),
+                WrongNumber(TRAINED - HIDDEN, "biases-forgotten", "The first bias is missing: b₁ has h entries."),
             ],
-            tolerance=5e-4,
+            tolerance=2e-5,  # b₁ is 5e-5 of it
         ),
         "changed": NumberExercise(
             0.0,
@@ -521,7 +522,7 @@ IS_TRAINED = FunctionExercise(
         ),
         Mistake("everything-trained", "Everything is trained: full fine-tuning with a prefix.", lambda name: True),
         Mistake("nothing-trained", "Nothing is trained.", lambda name: False),
-        Mistake("mask-inverted", "It is the other way round.", lambda name: not is_trained(name)),
+        Mistake("mask-inverted", "It is the other way around.", lambda name: not is_trained(name)),
     ],
     praise="Right: table and MLP, nothing of the pretrained model, and never a tied head.",
 )

@@ -22,7 +22,7 @@ STARTS = (True, False, "gaussian", "orthogonal")  # further ones (PiSSA, OLoRA â
 
 
 def write_lora(model: nn.Module) -> tuple[Config, Tensors]:
-    """LoRA as peft has it: one A (r, in) and one B (out, r) a module, the same way round for Linear and Conv1D.
+    """LoRA as peft has it: one A (r, in) and one B (out, r) a module, the same way around for Linear and Conv1D.
 
     GPT-2's query, key and value are thirds of one module, c_attn. Several of ours in it become one of peft's with the
     sum of the ranks: A holds theirs one below the other, B has a block for each in its own rows and columns, and zeros

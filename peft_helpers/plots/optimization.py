@@ -150,7 +150,7 @@ def stability_region(
         if not (0 <= b < 1 and rate >= 0):
             raise ValueError(f"point {name!r} must have 0 ≤ β < 1 and η λ_max ≥ 0; got {(b, rate)}")
         axes.plot(b, rate, marker="o", markersize=8, color=COLORS["black"], linestyle="none")
-        side = -1 if b > 0.5 else 1  # beside the dot, towards the middle
+        side = -1 if b > 0.5 else 1  # beside the dot, toward the middle
         axes.annotate(
             name, (b, rate), xytext=(9 * side, 0), textcoords="offset points", ha="right" if side < 0 else "left",
             va="center", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},

@@ -242,7 +242,7 @@ Lines that contain an item of SST-2's dev or test set were dropped.
 
 English only, mostly edited prose of two centuries and scripted dialogues: it has the biases of its
 texts{teacher}. It is small and was trained briefly: it knows few facts, and what it writes is often wrong. It is for
-teaching; do not build on its judgement.
+teaching; do not build on its judgment.
 """
 
 

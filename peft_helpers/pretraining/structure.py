@@ -295,7 +295,7 @@ def examples(count: int, seed: int) -> list[tuple[str, str]]:
 
 
 def document(draw: random.Random) -> str:
-    """Two to five examples in one format, one domain, as a decoder reads them; now and then the other way round."""
+    """Two to five examples in one format, one domain, as a decoder reads them; now and then the other way around."""
     domain, style, arrow = draw.choice(list(domains())), draw.randrange(8), draw.choice(ARROWS)
     backward = draw.random() < 0.1
     lines = []
