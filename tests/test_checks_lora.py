@@ -156,6 +156,7 @@ def answer(weight, a, b, alpha, merged, transposed):
 ]
 WRONG["check_lora_merge"] = [
     Wrong("merged-twice", 0, "if merged", "if False"),
+    Wrong("merged-twice", 0, "if merged", "if merged and not transposed"),
     Wrong("merged-twice", 2, "0.0 if merged else ", ""),
     Wrong("unscaled", 0, "alpha / len(a) * ", ""),
     Wrong("not-divided", 0, "alpha / len(a)", "alpha"),

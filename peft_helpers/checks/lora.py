@@ -293,12 +293,13 @@ MERGE = FunctionExercise(
         Probe("a linear layer", lambda f: _folded(f, 1, WEIGHT, A, B, False)),
         Probe("a second call", lambda f: _folded(f, 2, WEIGHT, A, B, False)),
         Probe("a weight stored as (in, out)", lambda f: _folded(f, 1, SQUARE, A_SQUARE, B_SQUARE, True)),
+        Probe("a second call, stored as (in, out)", lambda f: _folded(f, 2, SQUARE, A_SQUARE, B_SQUARE, True)),
     ],
     mistakes=[
         *(Mistake(slug, told, partial(fold, wrong=slug)) for slug, told in MERGE_MESSAGES.items()),
         Mistake("wrong-order", "The shapes do not fit: the change is B A, (out, r) times (r, in).", raises=NOT_SQUARE),
     ],
-    praise="Right: once, scaled, and the right way round.",
+    praise="Right: once, scaled, and the right way around.",
 )
 
 
