@@ -193,6 +193,23 @@ def test_bad_input_is_named(make, message):
         make()
 
 
+def test_runs_are_compared_on_one_scale_where_asked():
+    runs = {
+        "a": {"loss": {"train": [3.0, 0.01]}, "words right": {"dev": [0.0, 1.0]}},  # this loss takes a log scale
+        "b": {"loss": {"train": [1.8, 1.3]}, "words right": {"dev": [0.1, 0.1]}},
+    }
+    apart, same = plots.broken_runs(runs).axes, plots.broken_runs(runs, same_scales=True).axes
+    assert [axes.get_yscale() for axes in apart] == ["log", "linear", "linear", "linear"]
+    assert [axes.get_yscale() for axes in same] == ["log"] * 2 + ["linear"] * 2
+    assert apart[2].get_ylim() != apart[3].get_ylim()
+    assert same[0].get_ylim() == same[1].get_ylim() and same[2].get_ylim() == same[3].get_ylim()
+    low, high = same[0].get_ylim()
+    assert 0 < low < 0.01 and high > 3
+    runs["b"]["loss"]["train"] = [1.8, -1.3]
+    zero = plots.broken_runs(runs, same_scales=True).axes
+    assert [axes.get_yscale() for axes in zero] == ["linear"] * 4, "a log scale would hide what is below 0"
+
+
 def test_tensors_are_welcome_and_diverged_paths_too():
     path = torch.tensor([[1.0, 1.0], [3.0, -30.0], [math.inf, math.nan]], requires_grad=True)
     assert "NaN" in plots.loss_landscape_path(bowl, {"too fast": path}).alt

@@ -264,20 +264,28 @@ def _legend_above(axes: Axes) -> None:
 
 
 @styled
-def broken_runs(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], xlabel: str = "step") -> Figure:
+def broken_runs(
+    runs: Mapping[str, Mapping[str, Mapping[str, Any]]], xlabel: str = "step", same_scales: bool = False
+) -> Figure:
     """Small multiples of runs to diagnose: one column a run, its quantities below each other.
 
     Args:
         runs: "03-a" -> {"loss": {"train": (T,), "dev": …}, "accuracy": …}; a line is (T,) values at steps 0, 1 …, or a
             tuple (steps, values). At most 4 runs. A quantity that spans a factor of 100 gets a log scale.
         xlabel: what is counted along the x axis.
+        same_scales: one y axis for all panels of a row, so that the runs can be compared by eye; on a log scale if one
+            of them needs it and none has values of 0 or below.
 
     Raises:
-        ValueError: if there are no runs, more than 4, or a run without lines or without one finite value.
+        ValueError: if there are no runs, more than 4, a run without lines or without one finite value, or with
+            `same_scales` runs that have not the same quantities.
     """
     require_items("runs", runs)
     if len(runs) > 4:
         raise ValueError(f"broken_runs draws at most 4 runs side by side; got {len(runs)}")
+    if same_scales and len({tuple(run) for run in runs.values()}) > 1:
+        told = "; ".join(f"{name}: {', '.join(run)}" for name, run in runs.items())
+        raise ValueError(f"same_scales wants the same quantities in every run, in one order; got {told}")
     for name, run in runs.items():
         require_items(f"run {name!r}", run)
         for quantity, lines in run.items():
@@ -300,11 +308,25 @@ def broken_runs(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], xlabel: str
             axes.set(xlabel=xlabel, ylabel=quantity)
             axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         cells[column].set_title(f"run {name}")
+    if same_scales:
+        for row in range(rows):
+            _share_scale(cells[row * len(runs) : (row + 1) * len(runs)])
     handles = {label: line for axes in cells for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if len(handles) > 1:
         figure.legend(handles.values(), handles, loc="outside upper right", ncols=columns, handlelength=2.2)
     figure.alt = sentence(told)
     return figure
+
+
+def _share_scale(row: Sequence[Axes]) -> None:
+    """One y scale and one range for these panels."""
+    positive = all(min(line.get_ydata()) > 0 for axes in row for line in axes.get_lines())
+    if any(axes.get_yscale() == "log" for axes in row):
+        for axes in row:
+            axes.set_yscale("log" if positive else "linear")
+    low, high = zip(*(axes.get_ylim() for axes in row), strict=True)
+    for axes in row:
+        axes.set_ylim(min(low), max(high))
 
 
 def _draw_run(axes: Axes, name: str, quantity: str, lines: Mapping[str, Any], styles: Mapping[str, dict]) -> list[str]:
