@@ -66,7 +66,7 @@ def scales(backbone: str, folder: Path, stds: Sequence[float] = SCALES, seeds: S
                     continue
                 result = training.evaluate(model, tokenizer, task, "dev")
                 about = {"experiment": "init", "init_std": std}
-                record = _saved(name, done, result, f"{_label(method)}, init {std:g}", about, folder, "dev")
+                record = _saved(name, done, result, f"{_label(method)}, init {std:g}", about, folder, "dev", model)
             made.append(record)
     return made
 
@@ -102,7 +102,7 @@ def spans(backbone: str, folder: Path, seeds: Sequence[int] = SEEDS) -> list[Rec
                 "loss": result.loss,
             }
             label = _label(method) + (", whole" if first is None else f" without layers {name}")
-            made.append(_saved(f"{stem}-{name}", done, result, label, about, folder, "test"))
+            made.append(_saved(f"{stem}-{name}", done, result, label, about, folder, "test", model))
     return made
 
 
@@ -260,9 +260,16 @@ def _known(name: str, folder: Path, backbone: str, labels: int, settings: Settin
 
 
 def _saved(
-    name: str, done: training.Run, result: training.Evaluation, label: str, about: dict, folder: Path, split: str
+    name: str,
+    done: training.Run,
+    result: training.Evaluation,
+    label: str,
+    about: dict,
+    folder: Path,
+    split: str,
+    model: nn.Module | None = None,
 ) -> Record:
-    record = experiments.to_record(name, done, result, label, about, COMMAND)
+    record = experiments.to_record(name, done, result, label, about, COMMAND, model)
     record = dataclasses.replace(record, split=split)
     records.save(record, folder, replace=True)
     print(f"{name:60} {record.metric} {record.score:.3f}", flush=True)

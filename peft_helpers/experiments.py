@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 import re
 import shlex
@@ -29,8 +30,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from peft_helpers import backbones, baselines, batching, generation, methods, records, storage, tasks, training
+from peft_helpers import (
+    accounting,
+    backbones,
+    baselines,
+    batching,
+    calculator,
+    generation,
+    measured_costs,
+    methods,
+    records,
+    storage,
+    tasks,
+    training,
+)
+from peft_helpers.methods import surgery
 from peft_helpers.tasks import Task
 from peft_helpers.training import Settings
 
@@ -74,6 +90,37 @@ def _texts(task: Task, model: torch.nn.Module, tokenizer, seed: int) -> list[dic
     encoded = batching.encode(task, "train", tokenizer, batching.length_limit(model, tokenizer))
     rows = random.Random(seed).sample(range(len(encoded.inputs)), min(MEASURED, len(encoded.inputs)))
     return [batching.collate(encoded, [row], tokenizer.pad_token_id) for row in rows]
+
+
+def allocation(method: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How AdaLoRA's rank falls while it trains, for `methods.RankAllocator`; nothing for other methods.
+
+    From r triplets a matrix to two thirds of them on average, 12 to 8 with the defaults: all of them for a tenth of the
+    steps, what shall be left for the last three tenths. It is part of a run's settings: with another schedule, tuning
+    and final runs are done again.
+    """
+    if method != "AdaLoRA":
+        return {}
+    rank = methods.make(method, **(options or {})).rank
+    return {"target_rank": max(1, round(2 * rank / 3)), "warmup": 0.1, "final": 0.3, "every": 10}
+
+
+def fit(model: torch.nn.Module, tokenizer, task: Task, settings: Settings) -> training.Run:
+    """`training.fit`; AdaLoRA's rank is allocated on the way, see `allocation`.
+
+    For AdaLoRA with `keep_best=False`, as all runs here: the best weights on dev may be from before its rank fell.
+    """
+    method = model.adaptation.method if hasattr(model, "adaptation") else None
+    if not isinstance(method, methods.AdaLoRA):
+        return training.fit(model, tokenizer, task, settings)
+    limit = batching.length_limit(model, tokenizer)
+    examples = len(batching.encode(task, "train", tokenizer, limit, batching.in_one_row(model)).inputs)
+    steps = math.ceil(examples / settings.batch_size) * settings.epochs
+    allocator = methods.RankAllocator(model, steps=steps, **allocation("AdaLoRA", method.settings()))
+    try:
+        return training.fit(model, tokenizer, task, settings, callbacks=[allocator])
+    finally:
+        allocator.close()
 
 
 def tuning_task(task: Task, seed: int = 0, fold: int = 0) -> Task:
@@ -141,12 +188,13 @@ def _held_out(
 ) -> dict[str, Any]:
     """Score and loss on one held-out fifth, from disk where known."""
     known_by = [task.name, len(task.splits["train"]), backbone, label(method, options), asdict(chosen)]
-    path = folder / "tuning" / f"{_digest(*known_by, *([fold] if fold else []))}.rate"  # JSON, but no record
+    known_by += [part for part in (fold, allocation(method, options)) if part]
+    path = folder / "tuning" / f"{_digest(*known_by)}.rate"  # JSON, but no record
     if not path.is_file():
         cut = tuning_task(task, fold=fold)
         model, tokenizer = prepare(backbone, cut, method, options, chosen.seed)
         try:
-            done = training.fit(model, tokenizer, cut, chosen)
+            done = fit(model, tokenizer, cut, chosen)
             last = done.rows("dev")[-1]
             row = {"learning_rate": chosen.learning_rate, "score": last[done.metric], "loss": last["loss"]}
         except FloatingPointError as error:  # a rate that diverges is a result too
@@ -223,6 +271,7 @@ def run(
         tuned += tune(cut, backbone, method, [further], settings, folder, options, folds)
     best = best_rate(tuned)
     how = {"tuned_rates": tuned} | ({"tuned_on": tune_on} if tune_on else {})
+    falls = allocation(method, options)
     for seed in seeds:
         task = _subset(whole, labels, seed)
         chosen = replace(settings, learning_rate=best["learning_rate"], seed=seed, keep_best=False)
@@ -230,30 +279,97 @@ def run(
         name = f"{task.name}-{count}-{backbone}-{_plain(called)}-{seed}".replace("/", "--")
         known = {record.id: record for record in records.load(folder)} if folder.is_dir() else {}
         had = known.get(name)
-        if had is not None and had.settings["learning_rate"] == best["learning_rate"]:
+        same = had is not None and had.settings["learning_rate"] == best["learning_rate"]
+        if same and had.settings.get("allocation", {}) == falls:
             if had.settings["tuned_rates"] != tuned:  # the same run, found among more rates
                 known[name] = replace(had, settings=had.settings | how, command=command or had.command)
                 records.save(known[name], folder, replace=True)
         else:
             model, tokenizer = prepare(backbone, task, method, options, seed)
-            done = training.fit(model, tokenizer, task, chosen)
-            more = how | ({"method_settings": dict(options)} if options else {})
+            done = fit(model, tokenizer, task, chosen)
+            more = (
+                how | ({"method_settings": dict(options)} if options else {}) | ({"allocation": falls} if falls else {})
+            )
+            more |= {"costs": costs(model, tokenizer, whole, chosen.batch_size)}  # now that nothing depends on it
             if task.kind == "generation":
                 result, scores = _judge_writing(model, tokenizer, task)
                 more |= scores
             else:
                 result = training.evaluate(model, tokenizer, task, "test")
-            stored = _stored(model) if hasattr(model, "adaptation") else None
-            record = to_record(name, done, result, called, more, command, stored)
+            record = to_record(name, done, result, called, more, command, model)
             records.save(record, folder, replace=True)
             known[name] = record
         made.append(known[name])
     return made
 
 
-def _stored(model: torch.nn.Module) -> int:
-    """Numbers in the checkpoint of a model's method."""
-    return sum(tensor.numel() for tensor in model.adaptation.method.stored(model).values())
+def counted(model: torch.nn.Module) -> dict[str, int]:
+    """What training changes in a model, and what it leaves to keep.
+
+    Returns:
+        changed: of the *pretrained* numbers, how many are others once the method is merged, where it can be merged: all
+            entries of a matrix that LoRA changes, none for an adapter. The new head was not pretrained, so it is not
+            among them, as in lesson 11.
+        stored: numbers in the task's checkpoint, head included.
+    """
+    if not hasattr(model, "adaptation"):  # no method: what is trained is the network itself, and a head
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        head = [p for site in surgery.task_head(backbones.anatomy(model)) for p in site.module.parameters()]
+        return {"changed": trained - sum(p.numel() for p in head if p.requires_grad), "stored": trained}
+    method, anatomy = model.adaptation.method, model.adaptation.anatomy
+    stored = sum(tensor.numel() for tensor in method.stored(model).values())
+    return {"changed": calculator.changed_weights(method, anatomy), "stored": stored}
+
+
+def costs(model: torch.nn.Module, tokenizer, task: Task, batch_size: int) -> dict[str, Any]:
+    """What a training step costs on any machine, and the size of the task's file; see `measured_costs`.
+
+    The step is of the first `batch_size` training texts of the task: the same ones for every method, seed and number of
+    labels. It is computed in float32 and without a fused kernel for attention, whose operations PyTorch does not count.
+    The model and the random state are left as they are.
+
+    Args:
+        model: as it is trained: a method in it, or none.
+
+    Returns:
+        file_bytes: of a safetensors file with what is stored, head included.
+        step_flops: floating-point operations of forward and backward pass.
+        activation_bytes: what autograd keeps in between.
+        batch: [B, T], padding included; for an encoder-decoder T is the source's. A prompt comes on top.
+    """
+    train = task.splits["train"]
+    first = {"train": train.select(range(min(batch_size, len(train))))}
+    limit = batching.length_limit(model, tokenizer)
+    encoded = batching.encode(
+        replace(task, splits=type(task.splits)(first)), "train", tokenizer, limit, batching.in_one_row(model)
+    )
+    rows = range(min(batch_size, len(encoded.inputs)))
+    device = next(model.parameters()).device
+    batch = {key: part.to(device) for key, part in batching.collate(encoded, rows, tokenizer.pad_token_id).items()}
+    labels, size = batch.pop("labels"), list(batch["input_ids"].shape)
+    if task.kind == "generation":
+        batch["use_cache"] = False  # as in training
+        if not batching.in_one_row(model):
+            batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    if hasattr(model, "adaptation"):
+        stored = model.adaptation.method.stored(model)
+    else:
+        stored = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    was_training = model.training
+    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
+        model.train()
+        try:
+            step = measured_costs.step_cost(
+                lambda: training.loss_sum(model(**batch).logits, labels, task.kind) / len(labels), model
+            )
+        finally:
+            model.train(was_training)
+    return {
+        "file_bytes": accounting.stored_bytes(stored),
+        "step_flops": step.operations,
+        "activation_bytes": step.activations,
+        "batch": size,
+    }
 
 
 def _judge_writing(model, tokenizer, task: Task) -> tuple[training.Evaluation, dict[str, Any]]:
@@ -275,9 +391,14 @@ def to_record(
     method: str,
     more: dict[str, Any],
     command: str = "",
-    stored: int | None = None,
+    model: torch.nn.Module | None = None,
 ) -> records.Record:
-    """A finished run and its predictions on test as a record; `stored` counts its checkpoint, if not the trained."""
+    """A finished run and its predictions on test as a record.
+
+    Args:
+        model: what was trained, for the numbers that are changed and stored; see `counted`. Without it they are told to
+            be as many as are trained.
+    """
     settings = {key: value for key, value in asdict(done.settings).items() if key not in ("seed", "progress")} | more
     peak, meter = done.peak_memory
     dev = [{k: row[k] for k in ("step", "loss", done.metric)} for row in done.rows("dev")]
@@ -294,12 +415,8 @@ def to_record(
         metric=result.metric,
         score=result.score,
         predictions=list(result.predictions),
-        parameters={
-            "trained": done.trainable,
-            "changed": done.trainable if stored is None else stored,
-            "stored": done.trainable if stored is None else stored,
-            "total": done.total,
-        },
+        parameters={"trained": done.trainable, "total": done.total}
+        | (dict.fromkeys(("changed", "stored"), done.trainable) if model is None else counted(model)),
         seconds=done.seconds,
         peak_memory_mb=None if peak is None else peak / 1e6,
         history=dev,

@@ -104,7 +104,7 @@ def lora(
                 about = {"experiment": experiment, **trial.options, "key": trial.key, "bits": trial.bits,
                          "model_bytes": size, "tuned_rates": tuned, **changes(base, model)}  # fmt: skip
                 result = training.evaluate(model, tokenizer, task, "test")
-                record = _saved(name, done, result, trial.label, about | {"loss": result.loss}, folder, "test")
+                record = _saved(name, done, result, trial.label, about | {"loss": result.loss}, folder, "test", model)
             made.append(record)
     return made
 
@@ -147,7 +147,7 @@ def full(
             if rank is None:
                 about |= {"cuts": list(CUTS), "spectra": summary(base, found), "chance": chance(found)}
             label = "swept full fine-tuning" if rank is None else f"swept full fine-tuning, changes cut to rank {rank}"
-            fresh[name] = _saved(name, done, result, label, about, folder, "test")
+            fresh[name] = _saved(name, done, result, label, about, folder, "test", model)
         made += [fresh[name] for name in names.values()]
     return made
 
@@ -201,7 +201,8 @@ def alpha(backbone: str, folder: Path, seeds: Sequence[int] = SEEDS, rates: Sequ
                     result = training.evaluate(model, tokenizer, task, "dev")
                     about = {"experiment": "alpha", **options, "loss": result.loss, "tuned_rates": []}
                     label = f"swept LoRA, alpha {value:g}, rate {rate:g}"
-                    record = _saved(name, done, result, label, about | changes(base, model), folder, "dev")
+                    about |= changes(base, model)
+                    record = _saved(name, done, result, label, about, folder, "dev", model)
                 made.append(record)
     return made
 
@@ -243,9 +244,16 @@ def _known(
 
 
 def _saved(
-    name: str, done: training.Run, result: training.Evaluation, label: str, about: dict, folder: Path, split: str
+    name: str,
+    done: training.Run,
+    result: training.Evaluation,
+    label: str,
+    about: dict,
+    folder: Path,
+    split: str,
+    model: nn.Module,
 ) -> Record:
-    record = dataclasses.replace(experiments.to_record(name, done, result, label, about, COMMAND), split=split)
+    record = dataclasses.replace(experiments.to_record(name, done, result, label, about, COMMAND, model), split=split)
     records.save(record, folder, replace=True)
     print(f"{name:60} {record.metric} {record.score:.3f}", flush=True)
     return record

@@ -183,9 +183,6 @@ def _do(plan: Plan, settings: Settings, tuned: Sequence[dict], folder: Path) -> 
         "experiment": "prefix", "plan": plan.name, "method_settings": dict(plan.options), "tuned_rates": list(tuned),
         "scores": written.scores(), "texts": written.texts[: experiments.SHOWN], "predictions_are": "slot errors",
     }  # fmt: skip
-    stored = None
-    if hasattr(model, "adaptation"):
-        stored = sum(tensor.numel() for tensor in model.adaptation.method.stored(model).values())
     if plan.method == "PrefixTuning":
         methods.drop_mlp(model)
         test = task.splits["test"].select(range(min(SHARED, len(task.splits["test"]))))
@@ -195,7 +192,7 @@ def _do(plan: Plan, settings: Settings, tuned: Sequence[dict], folder: Path) -> 
     result = training.Evaluation(task.metric, written.bleu, 0.0, written.slot_errors, [0] * len(written.texts))
     label = f"{plan.name}, about {STEPS} steps"  # not the name of a method with its settings: another kind of run
     done = dataclasses.replace(done, history=[])
-    record = experiments.to_record(plan.id(settings.seed), done, result, label, about, COMMAND, stored)
+    record = experiments.to_record(plan.id(settings.seed), done, result, label, about, COMMAND, model)
     records.save(record, folder, replace=True)
     return record
 

@@ -42,7 +42,7 @@ def sweep(task_name: str, backbone: str, folder: Path, rates: Sequence[float] = 
                 except FloatingPointError:
                     continue
                 result = training.evaluate(model, tokenizer, task, "dev")
-                record = experiments.to_record(name, done, result, f"{method} at {rate:g}", {}, COMMAND)
+                record = experiments.to_record(name, done, result, f"{method} at {rate:g}", {}, COMMAND, model)
                 known[name] = dataclasses.replace(record, split="dev", history=_rows(done))
                 records.save(known[name], folder, replace=True)
             made.append(known[name])

@@ -46,7 +46,8 @@ class Record:
         backbone, backbone_sha256: the model's name and the hash of its weights' file (None: no file).
         method, settings, seed: what was done with it.
         predictions: one an item of the split, in its order: classes, or scores to four digits.
-        parameters: numbers of parameters trained, changed, stored for the task, and total.
+        parameters: numbers of parameters trained, changed (of the pretrained ones, so without a new head; merged where
+            the method can be merged), stored for the task, and total.
         seconds, peak_memory_mb: of the training run (memory None: nothing measured it).
         device, versions: see `environment`.
         history: a few rows of the run, such as {"step": 0, "loss": 0.69}.

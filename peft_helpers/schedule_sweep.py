@@ -84,7 +84,7 @@ def one_run(
     result = training.evaluate(model, tokenizer, task, "dev")
     if not (math.isfinite(result.score) and math.isfinite(result.loss)):
         return None
-    record = experiments.to_record(name, done, result, method, {}, COMMAND)
+    record = experiments.to_record(name, done, result, method, {}, COMMAND, model)
     record = dataclasses.replace(record, split="dev")
     records.save(record, folder, replace=True)
     print(f"{name:60} {task.metric} {result.score:.3f}, loss {result.loss:.3f}", flush=True)

@@ -1,12 +1,15 @@
 """Experiments: tuned on held-out train, all labels counted, resumable, test only seen by final runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
+import torch
+from conformance import backbone
 from transformers import AutoModel
 
-from peft_helpers import experiments, records, tasks, training
+from peft_helpers import experiments, records, tasks, taxonomy, training
 
 SETTINGS = training.Settings(1e-2, epochs=2, batch_size=8, progress=False, precision="fp32")
 
@@ -116,6 +119,78 @@ def test_a_method_with_settings_is_recorded_under_both(here):
         run(here, method="Houlsby", options={"size": 4})
     with pytest.raises(ValueError, match="full has no settings"):
         run(here, method="full", options={"rank": 4})
+
+
+def test_changed_are_the_pretrained_numbers_that_differ(here):
+    """LoRA trains little and changes whole matrices, adapters change nothing but layer norms, the head is new."""
+    task, names = tasks.load("warmth"), ["LoRA", "IA3", "FishMask", "Houlsby"]
+    measured = {row.entry.name: row.changed for row in taxonomy.measure(backbone("bert"), names)}
+    found = {name: experiments.counted(experiments.prepare("tiny-bert", task, name, None, 0)[0]) for name in names}
+    assert {name: counts["changed"] for name, counts in found.items()} == measured
+    width = 16
+    assert measured["LoRA"] == 2 * 2 * width**2 and measured["Houlsby"] == (2 * 2 + 1) * 2 * width
+    lora, full = (run(here, method=name, seeds=[0], rates=[1e-2])[0].parameters for name in ("LoRA", "full"))
+    assert (lora["changed"], lora["stored"]) == (measured["LoRA"], lora["trained"])
+    assert full["stored"] == full["trained"] == full["total"] == full["changed"] + 2 * (width + 1)
+
+
+def test_adalora_has_its_ranks_allocated(here):
+    """In tuning and in the final run; what an earlier schedule has left on the disk is not taken up."""
+    task, options = tasks.load("warmth").subset(40), {"rank": 3}
+    model, tokenizer = experiments.prepare("tiny-bert", task, "AdaLoRA", options, 0)
+    experiments.fit(model, tokenizer, task, replace(SETTINGS, keep_best=False))
+    triplets = [module.singular for module in model.modules() if hasattr(module, "singular")]
+    assert sum(int(one.count_nonzero()) for one in triplets) == 2 * len(triplets)
+    assert all(not p._post_accumulate_grad_hooks for p in triplets), "nothing looks at gradients any more"
+    assert experiments.allocation("LoRA") == {} and experiments.allocation("AdaLoRA")["target_rank"] == 8
+    made = run(here, method="AdaLoRA", options=options, seeds=[0], rates=[1e-2])[0]
+    assert made.settings["allocation"] == experiments.allocation("AdaLoRA", options)
+
+
+def test_another_schedule_of_adalora_is_another_run(here, monkeypatch):
+    fitted, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *given, **more: fitted.append(more) or fit(*given, **more))
+    chosen = {"method": "AdaLoRA", "options": {"rank": 3}, "seeds": [0], "rates": [1e-2]}
+    run(here, **chosen)
+    assert [list(more) for more in fitted] == [["callbacks"], ["callbacks"]], "tuning and the final run"
+    run(here, **chosen)
+    assert len(fitted) == 2
+    earlier = experiments.allocation
+    monkeypatch.setattr(
+        experiments, "allocation", lambda *given: found | {"every": 5} if (found := earlier(*given)) else {}
+    )
+    run(here, **chosen)
+    assert len(fitted) == 4
+
+
+@pytest.mark.parametrize("method", ["full", "LoRA", "DiffPruning"])
+def test_costs_are_recorded_and_change_nothing(here, monkeypatch, method):
+    task = tasks.load("warmth")
+    model, tokenizer = experiments.prepare("tiny-bert", task, method, None, 0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    drawn, mode = torch.get_rng_state(), model.training
+    found = experiments.costs(model, tokenizer, task, 8)
+    assert torch.equal(torch.get_rng_state(), drawn) and model.training == mode
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert found["batch"][0] == 8 and found["activation_bytes"] > 0
+    stored = 4 * experiments.counted(model)["stored"]
+    assert stored < found["file_bytes"] < stored + 150 * len(before), "what is stored, and its names"
+    with_costs = run(here, method=method, seeds=[0], rates=[1e-2])[0]
+    assert with_costs.settings["costs"] == found, "the same batch for any number of labels"
+    monkeypatch.setattr(experiments, "costs", lambda *_: {})
+    without = run(here, method=method, seeds=[0], rates=[1e-2], folder=here / "other")[0]
+    assert (with_costs.predictions, with_costs.history) == (without.predictions, without.history)
+
+
+def test_a_step_of_full_fine_tuning_costs_three_forward_passes(here):
+    """By hand: B T tokens, L layers of 4 D² + 2 D I and attention's two products; a pooler and 2 classes a text."""
+    task, width, inner, layers = tasks.load("warmth"), 16, 32, 2
+    model, tokenizer = experiments.prepare("tiny-bert", task, "full", None, 0)
+    found = experiments.costs(model, tokenizer, task, 8)
+    (b, t), d = found["batch"], width
+    forward = layers * (2 * b * t * (4 * d * d + 2 * d * inner) + 4 * b * t * t * d) + 2 * b * (d * d + 2 * d)
+    assert found["step_flops"] == 3 * forward
 
 
 def test_settings_from_the_command_line():
