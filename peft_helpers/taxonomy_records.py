@@ -3,7 +3,7 @@
 Each method is recorded by a command such as
 
     python -m peft_helpers.experiments --task sentiment --backbone pocket-bert --method LoRA --labels 600 \\
-        --rates 3e-4 1e-3 3e-3 --epochs 6 --batch 16 --folds 3 --widen 1
+        --rates 3e-4 1e-3 3e-3 --epochs 6 --batch 16 --folds 3 --widen 1 --precision bf16
 
 Whatever records there are is what the lesson shows; a method that is not recorded is missing, and said to be.
 """
@@ -29,6 +29,10 @@ UNIPELT = {
     "500": {FULL: 68.93, "BitFit": 60.30, "PrefixTuning": 67.32, "LoRA": 65.86, "Pfeiffer": 68.02, "UniPELT": 69.98},
     "1000": {FULL: 71.93, "BitFit": 66.51, "PrefixTuning": 71.81, "LoRA": 72.28, "Pfeiffer": 70.95, "UniPELT": 73.31},
 }
+COLUMNS = (
+    *("method", "trained", "changed", "kB file", "MB training", "GFLOP a step", "s a run", "rate", "score"),
+    "against full, 95 % interval",
+)
 FEWEST = 3  # methods in common; with two, every order agrees or disagrees completely
 
 
@@ -124,42 +128,39 @@ def agreement(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreeme
 
 
 def comparison(shelf: Mapping[str, Sequence[Entry]], truth: Sequence[float]) -> str:
-    """A Markdown table, family by family: trained numbers (head included), file, memory, time, rate, score, distance.
+    """A Markdown table, family by family: numbers, file, memory, operations, time, rate, score, distance.
 
-    The file is what a task stores, float32, in kB (1000 bytes). Kept are weights, gradients and Adam's state, in MB by
-    the record's counts; the peak is the whole process's, with libraries and caches; it and the time, in seconds, are
-    medians of the runs, on the device of the records. The last column is the difference from full fine-tuning in
-    points, and its paired 95 % interval over texts and seeds; bold where the interval leaves 0 out.
+    trained: with the head. changed: of the pretrained numbers, merged where that is possible, so without the head. The
+    file is what a task stores, in kB (1000 bytes). MB training: weights, gradients, Adam's state, and the activations
+    of one batch; GFLOP a step: forward and backward of the same batch, see `experiments.costs`. A run's time is the
+    median, on the device of the records. The last column is the difference from full fine-tuning in points, and its
+    paired 95 % interval: the texts are drawn again, the seeds are averaged; bold where the interval leaves 0 out.
+
+    Where a record does not say what it costs, the cells are empty.
 
     Args:
         truth: the labels of the test split.
     """
     full = next((one for one in shelf.get("baseline", ()) if one.family == FULL), None)
-    lines = [
-        "| method | trained | kB stored | MB kept | MB peak | s a run | rate | score | against full, 95 % interval |",
-        "|---" * 9 + "|",
-    ]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for family, entries in shelf.items():
-        lines.append(f"| **{family}** |" + " |" * 8)
+        lines.append(f"| **{family}** |" + " |" * (len(COLUMNS) - 1))
         lines += ["| " + " | ".join(_cells(one, full, truth)) + " |" for one in entries]
     return "\n".join(lines)
 
 
 def _cells(one: Entry, full: Entry | None, truth: Sequence[float]) -> tuple[str, ...]:
     run = one.runs[0]
-    rate, costs = run.settings.get("learning_rate"), ("",) * 5
+    rate, numbers, costs, seconds = run.settings.get("learning_rate"), ("",) * 2, ("",) * 3, ""
     if one.family not in LINES:
-        trained, stored = run.parameters["trained"], run.parameters["stored"]
-        kept = accounting.training_memory(run.parameters["total"], trained).total / 1e6
-        peaks = [record.peak_memory_mb for record in one.runs if record.peak_memory_mb]
-        costs = (
-            f"{trained:,}",
-            f"{accounting.FLOAT32 * stored / 1000:,.0f}",
-            f"{kept:.1f}",
-            f"{np.median(peaks):,.0f}" if peaks else "",
-            f"{np.median([record.seconds for record in one.runs]):.0f}",
-        )
-    return one.label, *costs, "" if rate is None else f"{rate:g}", one.told, versus(one, full, truth)
+        numbers = tuple(f"{run.parameters[key]:,}" for key in ("trained", "changed"))
+        seconds = f"{np.median([record.seconds for record in one.runs]):.0f}"
+    if (found := run.settings.get("costs")) is not None:
+        sizes = run.parameters["total"], run.parameters["trained"], found["activation_bytes"]
+        memory = accounting.training_memory(*sizes).total
+        costs = f"{found['file_bytes'] / 1e3:,.0f}", f"{memory / 1e6:.1f}", f"{found['step_flops'] / 1e9:.2f}"
+    told = "" if rate is None else f"{rate:g}", one.told, versus(one, full, truth)
+    return one.label, *numbers, *costs, seconds, *told
 
 
 def across(shelves: Mapping[str, Mapping[str, Sequence[Entry]]], truths: Mapping[str, Sequence[float] | None]) -> str:

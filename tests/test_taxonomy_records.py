@@ -11,12 +11,23 @@ from test_adapter_runs import record
 from peft_helpers import adapter_records, records, taxonomy_records
 from peft_helpers.taxonomy_records import UNIPELT, agreement
 
+COSTS = {"file_bytes": 203_400, "step_flops": 1_234_000_000, "activation_bytes": 3_000_000, "batch": [16, 20]}
 
-def put(folder: Path, method: str, scores: list[float], held_out: float = 0.5, labels: int = 600, **more) -> None:
+
+def put(
+    folder: Path,
+    method: str,
+    scores: list[float],
+    held_out: float = 0.5,
+    labels: int = 600,
+    costs: dict | None = None,
+    **more,
+) -> None:
     """A record a seed, with made-up predictions."""
     for seed, score in enumerate(scores):
         predictions = [1] * round(10 * score) + [0] * (10 - round(10 * score))
         about = {"tuned_rates": [{"learning_rate": 1e-3, "score": held_out, "loss": 1.0}], "learning_rate": 1e-3}
+        about |= {"costs": costs} if costs else {}
         one = record(method, seed, score, labels, settings=about, predictions=predictions, **more)
         records.save(one, folder)
 
@@ -26,8 +37,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(adapter_records.backbones, "weights_hash", lambda name: None)
     put(tmp_path, "full", [0.8, 0.7])
     put(tmp_path, "LoRA(rank=8)", [0.7, 0.7], held_out=0.6)
-    counts = {"trained": 50_000, "changed": 50_000, "stored": 50_000, "total": 1_000_000}
-    put(tmp_path, "LoRA(rank=2)", [0.9, 0.9], held_out=0.4, parameters=counts, peak_memory_mb=900.0)
+    counts = {"trained": 50_000, "changed": 300_000, "stored": 50_000, "total": 1_000_000}
+    put(tmp_path, "LoRA(rank=2)", [0.9, 0.9], held_out=0.4, parameters=counts, costs=COSTS)
     put(tmp_path, "IA3", [0.4])
     put(tmp_path, "scratch", [0.5])
     put(tmp_path, "IA3", [0.9], labels=50)
@@ -58,10 +69,11 @@ def test_the_table_tells_scores_and_intervals(shelf) -> None:
     assert len({line.count("|") for line in lines}) == 1
     row = next(line for line in lines if "LoRA(rank=2)" in line)
     assert "| 90.0 ± 0.0 | " in row and "+15.0 (" in row
-    kept = (4 * 1_000_000 + 12 * 50_000) / 1e6  # weights; for what is trained a gradient and Adam's two moments
-    assert row.startswith(f"| LoRA(rank=2) | 50,000 | 200 | {kept} | 900 | 1 | 0.001 | 90.0 ± 0.0 | ")
+    kept = (4 * 1_000_000 + 12 * 50_000) / 1e6 + 3  # weights; a gradient and Adam's two moments; activations
+    assert row.startswith(f"| LoRA(rank=2) | 50,000 | 300,000 | 203 | {kept} | 1.23 | 1 | 0.001 | 90.0 ± 0.0 | ")
     alone = next(line for line in lines if line.startswith("| IA3"))
     assert "| 40.0 | " in alone and "| **-35.0 (" in alone
+    assert alone.split(" | ")[3:6] == ["", "", ""], "what was not measured is left out"
     assert next(line for line in lines if line.startswith("| full")).endswith("|  |")
     assert "| 50.0 |" in next(line for line in lines if "bag of words" in line)
 
