@@ -205,6 +205,7 @@ VALUES["check_prefix_counts"] = (
         ("made-counted", (MLP + MADE, 0, MADE)),
         ("biases-forgotten", (7_680 + 393_216 + 24 * 768 * 512, 0, MADE)),
         ("biases-forgotten", (7_680 + 393_216 + 512 + 24 * 768 * 512, 0, MADE)),
+        ("biases-forgotten", (7_680 + 393_216 + 24 * 768 * 513, 0, MADE)),
         ("nothing-changed-there", (MLP, MADE, MADE)),
         ("nothing-changed-there", (MLP, MLP, MADE)),
         ("wrong-value", (MLP, 1, MADE)),

@@ -239,8 +239,10 @@ def test_methods_are_compared_where_most_are_recorded(shelf) -> None:
 
 def test_tables_say_what_the_records_say(shelf) -> None:
     found = prefix_records.compared("made", "tiny", folder=shelf)
-    assert "| full | 100.0% | 100 | 45.0 | 40.0 | 55.0 | 45.0 | 2 |" in prefix_records.table(found)
+    table = prefix_records.table(found)
+    assert "| full | 100.0% | 100 | 45.0 ± 7.1 | 40.0 ± 0.0 | 55.0 ± 7.1 | 45.0 ± 7.1 | 2 |" in table
+    assert "| prefix 5 | 20.0% | 5 | 30.0 | 40.0 | 70.0 | 30.0 | 1 |" in table, "one seed has no spread"
     told = prefix_records.beside_paper({"made": found, "nothing": {}})
     assert "nothing" not in told and "| papers: GPT-2 medium, E2E | made |" in told
     assert "| prefix | 69.7 (102%), 0.1 % | 30.0 (67%), prefix 5 |" in told
-    assert "| adapters | 68.9 (101%), 3 % | not recorded |" in told
+    assert "| adapters | 68.9 (101%), 3 %; 66.3 (97%), 0.1 % | not recorded |" in told

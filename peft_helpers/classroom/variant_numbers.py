@@ -203,7 +203,7 @@ def prefix_counts(rng: random.Random) -> Numbers:
             "changed": 0,
             "stored": 2 * length * 12 * 768,
         },
-        tolerance=0.002,
+        tolerance=2e-5,
     )
 
 
