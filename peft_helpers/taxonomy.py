@@ -188,7 +188,8 @@ def _counted(model: nn.Module, one: Entry, method: methods.Method) -> dict[str, 
         methods.merge(adapted.eval())
         after, added = dict(adapted.named_parameters()), 0
     else:
-        after = {name: parameter for name, parameter in trained.items() if name in before}
+        plain = {name.replace(".base.", "."): p for name, p in trained.items()}  # as it is called without wrappers
+        after = {name: parameter for name, parameter in plain.items() if name in before}
         added = _count(stored) - _count(after)
     changed = sum(int((p != before[name]).sum()) for name, p in after.items() if name in before)
     return {

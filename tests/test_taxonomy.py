@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from conformance import backbone
 
-from peft_helpers import measured_costs, methods, plots, taxonomy
+from peft_helpers import backbones, calculator, measured_costs, methods, plots, taxonomy
 from peft_helpers.methods.lora import LoRALinear
 from peft_helpers.methods.surgery import features, wrap
 
@@ -126,6 +127,17 @@ def test_three_counts() -> None:
     }
     assert rows["LoRA"].inference == 1 and rows["Pfeiffer"].inference > 1
     assert rows["LoRA"].total == sum(p.numel() for p in model.base_model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["bert", "bart"])
+def test_the_formula_of_the_changed_numbers_is_what_is_measured(kind: str) -> None:
+    """Over the whole registry, hybrids with biases inside of wrappers included; the biases of this model are not 0."""
+    model = backbone(kind)
+    anatomy = backbones.anatomy(model)
+    for name in methods.available():
+        entry = taxonomy.entry(name)
+        found = taxonomy._counted(model, entry, entry.method)["changed"]
+        assert found == calculator.changed_weights(entry.method, anatomy), name
 
 
 def test_the_random_state_is_left_alone() -> None:
