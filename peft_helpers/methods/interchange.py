@@ -19,11 +19,14 @@ from torch import nn
 
 from peft_helpers import backbones, storage
 from peft_helpers.methods import saving, surgery, verbs
+from peft_helpers.methods.adalora import AdaLoRA
 from peft_helpers.methods.base import Method
+from peft_helpers.methods.counterpart_adalora import ADALORA
 from peft_helpers.methods.counterpart_dora import DORA
 from peft_helpers.methods.counterpart_ia3 import IA3_COUNTERPART
 from peft_helpers.methods.counterpart_layer_norms import LAYER_NORMS
 from peft_helpers.methods.counterpart_lora import LORA
+from peft_helpers.methods.counterpart_p_tuning import P_TUNING
 from peft_helpers.methods.counterpart_prefix import PREFIX_TUNING, PROMPT_TUNING
 from peft_helpers.methods.counterpart_vera import VERA
 from peft_helpers.methods.counterparts import Counterpart
@@ -31,6 +34,7 @@ from peft_helpers.methods.dora import DoRA
 from peft_helpers.methods.ia3 import IA3
 from peft_helpers.methods.layer_norms import LayerNormTuning
 from peft_helpers.methods.lora import LoRA
+from peft_helpers.methods.p_tuning import PTuning
 from peft_helpers.methods.prefix_tuning import PrefixTuning
 from peft_helpers.methods.prompt_tuning import PromptTuning
 from peft_helpers.methods.vera import VeRA
@@ -38,15 +42,18 @@ from peft_helpers.methods.vera import VeRA
 # Our method -> what it is in peft's files. A further method joins here; see `counterparts`.
 COUNTERPARTS: dict[type[Method], Counterpart] = {
     LoRA: LORA,
+    AdaLoRA: ADALORA,
     DoRA: DORA,
     IA3: IA3_COUNTERPART,
     VeRA: VERA,
     LayerNormTuning: LAYER_NORMS,
     PrefixTuning: PREFIX_TUNING,
     PromptTuning: PROMPT_TUNING,
+    PTuning: P_TUNING,
 }
 
 NO_ADAPTERS = "peft has no bottleneck adapters (github.com/huggingface/peft/issues/244)"
+SHIRA = "peft's sparse masks (SHiRA) have r (in + out) entries in each matrix; this mask is a share of all"
 ONE_METHOD = "a folder of peft's holds one method, and this is several at once"
 WITHOUT: dict[str, str] = {  # why the others are not in the table
     "FullFineTuning": "peft keeps changes beside a model, not whole models; model.save_pretrained does",
@@ -57,6 +64,8 @@ WITHOUT: dict[str, str] = {  # why the others are not in the table
     "Pfeiffer": NO_ADAPTERS,
     "ParallelAdapter": NO_ADAPTERS,
     "Compacter": NO_ADAPTERS,
+    **dict.fromkeys(("MagnitudeMask", "FishMask", "DiffPruning"), SHIRA),
+    "KronA": "peft's Kronecker products (LoKr) have the smaller factor first, sized by a rule of its own",
     "SAID": "peft has no method with one subspace for all weights",
     **dict.fromkeys(("Compose", "MAM", "S4", "UniPELT"), ONE_METHOD),
 }
