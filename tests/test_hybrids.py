@@ -21,9 +21,12 @@ LORA, PFEIFFER = methods.LoRA(rank=2), methods.Pfeiffer(bottleneck=4)
 
 
 def test_counts_are_those_of_the_adapters_library():
-    """UniPELT as it is there; MAM with half the width in its parallel adapter, as its default is there."""
+    """Each as its default there: MAM with half the width in its parallel adapter, Houlsby's with frozen layer norms."""
     assert trained_parameters(bert("base"), methods.UniPELT()) == 11_083_376
     assert trained_parameters(bert("base"), methods.MAM(bottleneck=384)) == 22_493_984
+    assert trained_parameters(bert("base"), methods.Houlsby(bottleneck=48)) == 1_789_056 + 25 * 2 * 768
+    assert trained_parameters(bert("base"), methods.PrefixTuning(length=30, hidden=512)) == 9_872_384
+    assert trained_parameters(bert("base"), methods.PrefixTuning(length=30, hidden=None)) == 552_960
 
 
 def test_counts_of_unipelts_paper():

@@ -15,7 +15,7 @@ from conformance import Case, applied, backbone, backward, batch, disturb, logit
 from test_method_counts import bert, gpt2
 from test_method_counts import trained as trained_parameters
 
-from peft_helpers import accounting, backbones, methods
+from peft_helpers import accounting, backbones, methods, quantization
 from peft_helpers.methods import fisher, surgery, weight_change
 from peft_helpers.methods.rank_allocation import RankAllocator
 from peft_helpers.methods.said import walsh_hadamard
@@ -331,6 +331,16 @@ def test_the_fish_mask_follows_its_texts(tmp_path):
         methods.apply(backbone("gpt2"), measured)
     with pytest.raises(ValueError, match="needs at least one text"):
         methods.FishMask().measured(model, [])
+
+
+def test_fish_is_measured_before_the_backbone_is_quantized():
+    quantized = quantization.quantize(backbone("bert"))
+    with pytest.raises(ValueError, match=r"query is quantized \(Int8Linear\) and has none. Measure it before"):
+        methods.apply(quantized, methods.FishMask())
+    measured = methods.FishMask(share=0.02).measured(backbone("bert"), [batch("bert")])
+    model = methods.apply(quantization.quantize(backbone("bert")), measured)
+    disturb(model)
+    assert (logits(model) - logits(quantization.quantize(backbone("bert")))).abs().max() > 0.01
 
 
 # ---------------------------------------------------------------- rank allocation

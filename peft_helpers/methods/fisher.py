@@ -27,9 +27,15 @@ def information(
         batches: what the model takes (`input_ids`, `attention_mask` …); labels are not used.
 
     Raises:
-        ValueError: there is no text, or the model gives no logits.
+        ValueError: there is no text, the model gives no logits, or a weight is quantized.
     """
     modules = {site.path: site.module for site in sites}  # GPT-2's query, key and value are one
+    for path, module in modules.items():
+        if not isinstance(module.weight, nn.Parameter):  # made from codes whenever it is asked for
+            raise ValueError(
+                f"the Fisher information needs gradients of the weights; {path} is quantized ({type(module).__name__}) "
+                "and has none. Measure it before quantizing: method = FishMask().measured(model, batches)"
+            )
     weights = [module.weight for module in modules.values()]
     if any(weight.is_meta for weight in weights):  # shapes without numbers: nothing to measure, all alike
         return {path: torch.zeros_like(module.weight, dtype=torch.float32) for path, module in modules.items()}
