@@ -144,6 +144,11 @@ def in_one_row(model: nn.Module) -> bool:
     return not getattr(model.config, "is_encoder_decoder", False)
 
 
+def writes(model: nn.Module) -> bool:
+    """Whether a model has a language-modeling head."""
+    return getattr(model, "get_output_embeddings", lambda: None)() is not None
+
+
 def length_limit(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens of a text that the model can take: its positions, less those of a prompt, or the tokenizer's own limit."""
     positions = getattr(model.config, "max_position_embeddings", None) or 512

@@ -71,7 +71,7 @@ def write(
         options: of transformers' `generate`: num_beams=4, do_sample=True, temperature=0.8, …
 
     Raises:
-        ValueError: no sources, an empty one, or one that leaves no room for an answer.
+        ValueError: no sources, an empty one, one that leaves no room for an answer, or a model that can't write.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -79,6 +79,11 @@ def write(
 
     if isinstance(sources, str) or not sources or not all(source.strip() for source in sources):
         raise ValueError("sources must be a list of texts, none of them empty")
+    if not batching.writes(model):
+        raise ValueError(
+            f"{type(model).__name__} has no language-modeling head, so it can't write; "
+            "load the backbone with a generation task: backbones.load(name, task)"
+        )
     one_row = batching.in_one_row(model)
     read = [batching.prompt(s, tokenizer) if one_row else tokenizer(s)["input_ids"] for s in sources]
     room = batching.length_limit(model, tokenizer) - max(map(len, read)) * one_row
@@ -136,15 +141,17 @@ def judge(sources: Sequence[str], texts: Sequence[str], references: Sequence[Seq
         texts: one a source.
         references: one or more for each.
         task: whose wordings of slots count.
+
+    Raises:
+        ValueError: what the metrics refuse, or a source that is no meaning representation among others that are.
     """
     figures = {
         "bleu": generation_metrics.bleu(texts, references),
         "chrf": generation_metrics.chrf(texts, references),
         "rouge_l": generation_metrics.rouge_l(texts, references),
     }
-    try:
-        slots = [meaning.parse(source) for source in sources]
-    except ValueError:  # no meaning representations
+    slots = _slots(sources)
+    if slots is None:
         return Written(list(texts), **figures)
     slot_judge = meaning.SlotJudge(meaning.read_wordings(tasks.POCKET / task) if task else {})
     errors = [slot_judge.judge(given, text) for given, text in zip(slots, texts, strict=True)]
@@ -155,3 +162,17 @@ def judge(sources: Sequence[str], texts: Sequence[str], references: Sequence[Seq
         slot_error_rate=sum(each.count for each in errors) / sum(each.given for each in errors),
         names_copied=slot_judge.names_copied(slots, texts) if all("name" in given for given in slots) else None,
     )
+
+
+def _slots(sources: Sequence[str]) -> list[dict[str, str]] | None:
+    """The sources' slots, or None for plain text. In a news article "Police: …" reads like a slot; a name tells."""
+    slots, wrong = [], {}
+    for row, source in enumerate(sources):
+        try:
+            slots.append(meaning.parse(source))
+        except ValueError as error:
+            wrong[row] = error
+    if wrong and any("name" in given for given in slots):
+        row, error = next(iter(wrong.items()))
+        raise ValueError(f"source {row} (from 0) is no meaning representation, and others are: {error}") from error
+    return None if wrong else slots

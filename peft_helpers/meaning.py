@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 SEPARATOR, COLON = " | ", ": "
+EMPTY = "an empty meaning representation says nothing; give at least one slot with its value"
 Wordings = Mapping[str, Mapping[str, Iterable[str]]]
 
 
@@ -24,7 +25,7 @@ def linearize(slots: Mapping[str, str]) -> str:
         ValueError: no slots, or one that can't be read back (an empty name or value, or one of the separators in it).
     """
     if not slots:
-        raise ValueError("an empty meaning representation says nothing; give at least one slot with its value")
+        raise ValueError(EMPTY)
     for slot, value in slots.items():
         if not slot.strip() or not str(value).strip() or "|" in f"{slot}{value}" or ":" in slot:
             raise ValueError(f"the slot {slot!r} = {value!r} must not be empty, and hold no '|' (the slot no ':')")
@@ -35,8 +36,10 @@ def parse(line: str) -> dict[str, str]:
     """The mapping that `linearize` made into a line.
 
     Raises:
-        ValueError: a part without a colon, or a slot that occurs twice.
+        ValueError: nothing in the line, a part without a colon, or a slot that occurs twice.
     """
+    if not line.strip():
+        raise ValueError(EMPTY)
     slots: dict[str, str] = {}
     for part in line.split("|"):
         slot, colon, value = part.partition(":")
@@ -134,7 +137,13 @@ class SlotJudge:
         return {next(value for value in order if phrase in values[value]) for phrase in found}
 
     def judge(self, slots: Mapping[str, str], text: str) -> SlotErrors:
-        """Compare a text with what was given."""
+        """Compare a text with what was given.
+
+        Raises:
+            ValueError: no slots were given.
+        """
+        if not slots:
+            raise ValueError(EMPTY)
         missing, added, rest = [], [], text.lower()
         for slot, value in slots.items():
             if slot in self.wordings:
@@ -159,16 +168,28 @@ class SlotJudge:
         """Slot errors in all texts divided by slots given in all; 0 is best, and it may exceed 1.
 
         Raises:
-            ValueError: unequal numbers of meanings and texts, or none.
+            ValueError: unequal numbers of meanings and texts, or none; a meaning without slots.
         """
-        if len(meanings) != len(texts) or not len(texts):
-            raise ValueError(f"one text a meaning is wanted; got {len(texts)} texts for {len(meanings)} meanings")
+        _require_pairs(meanings, texts)
         errors = [self.judge(slots, text) for slots, text in zip(meanings, texts, strict=True)]
         return sum(each.count for each in errors) / sum(each.given for each in errors)
 
     def names_copied(self, meanings: Sequence[Mapping[str, str]], texts: Sequence[str]) -> float:
-        """The share of texts that hold their name letter by letter."""
+        """The share of texts that hold their name letter by letter.
+
+        Raises:
+            ValueError: unequal numbers of meanings and texts, or none; a meaning without slots, or without a name.
+        """
+        _require_pairs(meanings, texts)
+        for slots in meanings:
+            if self.name not in slots:
+                raise ValueError(f"{slots!r} has no slot {self.name!r} to be copied" if slots else EMPTY)
         return sum(m[self.name] in text for m, text in zip(meanings, texts, strict=True)) / len(texts)
+
+
+def _require_pairs(meanings: Sequence[Mapping[str, str]], texts: Sequence[str]) -> None:
+    if len(meanings) != len(texts) or not len(texts):
+        raise ValueError(f"one text a meaning is wanted; got {len(texts)} texts for {len(meanings)} meanings")
 
 
 def _bare(value: str) -> str:
@@ -176,6 +197,12 @@ def _bare(value: str) -> str:
 
 
 def recite(slots: Mapping[str, str], name: str = "name") -> str:
-    """The plainest text that says every slot, a baseline: `Osprey Ledge: length 8 miles, climb gentle.`"""
+    """The plainest text that says every slot, a baseline: `Osprey Ledge: length 8 miles, climb gentle.`
+
+    Raises:
+        ValueError: no slots.
+    """
+    if not slots:
+        raise ValueError(EMPTY)
     rest = ", ".join(f"{slot} {value}" for slot, value in slots.items() if slot != name)
     return f"{slots.get(name, 'It')}: {rest}." if rest else f"{slots[name]}."

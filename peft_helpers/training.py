@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from peft_helpers import accounting, evaluation, schedules
-from peft_helpers.batching import IGNORED, Encoded, batches, collate, encode, in_one_row, length_limit
+from peft_helpers.batching import IGNORED, Encoded, batches, collate, encode, in_one_row, length_limit, writes
 from peft_helpers.checkpoints import Keeper, fingerprint
 from peft_helpers.profiles import default_device
 
@@ -223,7 +223,12 @@ class Evaluation:
 def evaluate(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: Task, split: str = "test", max_length: int | None = None
 ) -> Evaluation:
-    """Predict a whole split, without gradients and without dropout."""
+    """Predict a whole split, without gradients and without dropout.
+
+    Raises:
+        ValueError: an empty split, or a head that doesn't fit the task or the split's labels.
+    """
+    _check_head(model, task, split)
     encoded = encode(task, split, tokenizer, max_length or length_limit(model, tokenizer), in_one_row(model))
     return _evaluate(model, encoded, task, tokenizer.pad_token_id)
 
@@ -669,18 +674,25 @@ def _check_trained(trained: dict[str, nn.Parameter]) -> None:
             )
 
 
-def _check_head(model: nn.Module, task: Task) -> None:
+def _check_head(model: nn.Module, task: Task, split: str = "train") -> None:
     if task.kind == "generation":
-        if model.get_output_embeddings() is None:
+        if not writes(model):
             raise ValueError(f"{type(model).__name__} has no language-modeling head, and {task.name} wants text")
         return
+    if writes(model):
+        raise ValueError(
+            f"{type(model).__name__} has a language-modeling head, and {task.name} is a {task.kind} task; "
+            "load the backbone with this task: backbones.load(name, task)"
+        )
     outputs = getattr(model.config, "num_labels", None)
     if outputs != task.outputs:
         raise ValueError(
             f"the model's head gives {outputs} outputs, and the task {task.name} needs {task.outputs} "
             f"({', '.join(task.labels) or 'one score'}); load the backbone with this task: backbones.load(name, task)"
         )
-    labels = task.splits["train"]["label"]
+    labels = task.splits[split]["label"]
+    if not len(labels):
+        raise ValueError(f"{task.name}'s {split} split is empty")
     if task.kind == "classification" and not 0 <= min(labels) <= max(labels) < outputs:
         raise ValueError(
             f"labels of {task.name} run from {min(labels)} to {max(labels)}; "

@@ -124,6 +124,14 @@ def test_judging_counts_slot_errors():
     assert plain.slot_errors is None and plain.scores()["names_copied"] is None
 
 
+def test_one_broken_source_is_named_and_a_colon_makes_no_slots():
+    for broken, says in (("", "an empty meaning representation"), ("Oak", "'Oak' is no 'slot: value'")):
+        with pytest.raises(ValueError, match=rf"source 1 \(from 0\) is no meaning representation.*: {says}"):
+            generation.judge(["name: Elm", broken], ["Elm."] * 2, [["Elm."]] * 2)
+    news = ["Police: the bridge is closed.", "The bridge is open again."]
+    assert generation.judge(news, ["Closed.", "Open."], [["Closed."], ["Open."]]).slot_errors is None
+
+
 def test_bad_input(task):
     model, tokenizer = decoder()
     for sources in ("name: Elm", [], [" "]):
@@ -135,6 +143,15 @@ def test_bad_input(task):
         generation.evaluate(model, tokenizer, tiny.task())
     with pytest.raises(ValueError, match="no language-modeling head"):
         training.fit(tiny.model(), tiny.tokenizer(), task, training.Settings(1e-3))
+    with pytest.raises(ValueError, match="no language-modeling head"):
+        training.evaluate(tiny.model("gpt2"), tokenizer, task)
+    with pytest.raises(ValueError, match="GPT2ForSequenceClassification has no language-modeling head, so it can't"):
+        generation.write(tiny.model("gpt2"), tokenizer, SOURCES)
+    model.config.num_labels = 2  # as every configuration has it, whatever the head
+    for kind in ("classification", "regression"):
+        for use in (training.evaluate, lambda *given: training.fit(*given, training.Settings(1e-3))):
+            with pytest.raises(ValueError, match=f"has a language-modeling head, and tiny is a {kind} task"):
+                use(model, tokenizer, tiny.task(kind=kind))
 
 
 def test_e2e_files_are_a_task(tmp_path):

@@ -34,6 +34,25 @@ def test_an_empty_meaning_says_what_is_wanted():
         meaning.linearize({})
 
 
+JUDGE = meaning.SlotJudge({})
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: meaning.parse(""),
+        lambda: meaning.parse("  "),
+        lambda: meaning.recite({}),
+        lambda: JUDGE.judge({}, "x"),
+        lambda: JUDGE.error_rate([{}], ["x"]),
+        lambda: JUDGE.names_copied([{}], ["x"]),
+    ],
+)
+def test_an_empty_meaning_is_refused_wherever_it_comes(use):
+    with pytest.raises(ValueError, match=f"^{meaning.EMPTY}$"):
+        use()
+
+
 @pytest.mark.parametrize("line", ["", "name", "name: a | name: b", "name: | x: y"])
 def test_a_broken_line_is_refused(line):
     with pytest.raises(ValueError):
@@ -62,8 +81,12 @@ def test_rates_by_hand():
     texts = ["Osprey Ledge, 8 miles from the old mill, no dogs.", "Ledge, 8 miles from the old mill, no dogs."]
     assert judge.error_rate([GIVEN, GIVEN], texts) == pytest.approx(1 / 8)
     assert judge.names_copied([GIVEN, GIVEN], texts) == 0.5
-    with pytest.raises(ValueError, match="one text a meaning"):
-        judge.error_rate([GIVEN], texts)
+    for rate in (judge.error_rate, judge.names_copied):
+        for meanings, said in (([GIVEN], texts), ([], [])):
+            with pytest.raises(ValueError, match="one text a meaning"):
+                rate(meanings, said)
+    with pytest.raises(ValueError, match=r"\{'length': '8 miles'\} has no slot 'name' to be copied"):
+        judge.names_copied([GIVEN, {"length": "8 miles"}], texts)
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])

@@ -210,16 +210,23 @@ def test_a_head_that_does_not_fit_the_labels_is_refused():
     task.splits["train"] = broken
     with pytest.raises(ValueError, match="labels of tiny run from 1 to 2; a head with 2 outputs takes 0 to 1"):
         training.fit(tiny.model(), tiny.tokenizer(), task, settings())
+    assert training.evaluate(tiny.model(), tiny.tokenizer(), task, "dev"), "train's labels don't matter on dev"
+    for split, says in (("train", "labels of tiny run from 1 to 2"), ("test", "head gives 3 outputs")):
+        with pytest.raises(ValueError, match=says):
+            training.evaluate(tiny.model(outputs=2 if split == "train" else 3), tiny.tokenizer(), task, split)
 
 
 def test_nothing_to_train_and_empty_splits_are_refused():
     model = tiny.model().requires_grad_(False)
     with pytest.raises(ValueError, match="no parameter of the model requires grad"):
         training.fit(model, tiny.tokenizer(), tiny.task(), settings())
-    task = tiny.task()
-    task.splits["dev"] = task.splits["dev"].select([])
-    with pytest.raises(ValueError, match="tiny's dev split is empty"):
-        training.fit(tiny.model(), tiny.tokenizer(), task, settings())
+    for split in ("train", "dev"):
+        task = tiny.task()
+        task.splits[split] = task.splits[split].select([])
+        with pytest.raises(ValueError, match=f"tiny's {split} split is empty"):
+            training.fit(tiny.model(), tiny.tokenizer(), task, settings())
+        with pytest.raises(ValueError, match=f"tiny's {split} split is empty"):
+            training.evaluate(tiny.model(), tiny.tokenizer(), task, split)
 
 
 def test_long_texts_are_cut_and_counted():
