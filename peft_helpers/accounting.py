@@ -6,6 +6,7 @@ Sizes are in bytes; MB here means 10⁶ bytes.
 from __future__ import annotations
 
 import gzip
+import re
 import statistics
 import sys
 import tempfile
@@ -474,12 +475,21 @@ def peak_memory(device: str | None = None) -> Peak:
         return Peak(torch.cuda.max_memory_allocated(device), "tensors on the GPU, torch.cuda.max_memory_allocated")
     if sys.platform == "win32":
         return Peak(None, "Windows keeps no peak that Python's standard library can read")
+    if found := _high_water_mark():
+        return Peak(found, "the process's peak resident set, VmHWM")
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Peak(
         peak if sys.platform == "darwin" else peak * 1024, "the process's peak resident set, resource.getrusage"
     )
+
+
+def _high_water_mark() -> int | None:
+    """Linux's VmHWM in bytes; None elsewhere. `ru_maxrss` survives exec there: a child begins at its parent's peak."""
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.M) if sys.platform == "linux" else None
+    return int(found[1]) * 1024 if found else None
 
 
 # ---------------------------------------------------------------- disk and time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -160,6 +161,14 @@ def test_peak_memory_names_its_meter(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     unknown = accounting.peak_memory("cpu")
     assert unknown.bytes is None and unknown.megabytes is None and "Windows" in repr(unknown)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the meter is another")
+def test_the_peak_is_not_the_parents():
+    program = "from peft_helpers import accounting; print(accounting.peak_memory('cpu').bytes)"
+    block = bytearray(200_000_000)
+    child = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    assert 1e6 < child < len(block) < accounting.peak_memory("cpu").bytes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
