@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -115,6 +116,35 @@ def test_import_is_fast_and_lazy() -> None:
         assert loaded.strip() == "[]", f"import peft_helpers loads {loaded}"
         seconds.append(float(elapsed))
     assert min(seconds) < 0.3, f"import peft_helpers took {min(seconds):.2f} s at best"
+
+
+# What begins with "_" belongs to the library that wrote it, and may go with its next version.
+PRIVATE = {
+    "methods/attention_prefix.py": ["self.model.config._attn_implementation"],  # transformers has no public getter
+    "widgets/explorer.py": ["super()._repr_mimebundle_"],  # IPython's documented protocol, in spite of its name
+}
+
+
+def private_names(source: str) -> list[str]:
+    """Names that begin with "_", of others than `self` and `cls`: read, imported, or as a text for getattr."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
+            found += [ast.unparse(node)] if re.match("_[^_]", node.attr) else []
+        elif isinstance(node, ast.ImportFrom):
+            paths = [f"{node.module}.{each.name}" for each in node.names]
+            found += [path for path in paths if re.search(r"(^|\.)_[^_]", path)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr"):
+            found += [ast.unparse(node)] if re.match("['\"]_[^_]", ast.unparse(node.args[1])) else []
+    return found
+
+
+def test_no_private_names_of_others() -> None:
+    for source in ("model.config._attn", "from transformers import _x", "from a._b import c", "getattr(a, '_b')"):
+        assert private_names(source), source
+    package = ROOT / "peft_helpers"
+    found = {str(p.relative_to(package)): private_names(p.read_text(encoding="utf-8")) for p in package.rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == PRIVATE
 
 
 # ------------------------------------------------------------------------------------------------ links
