@@ -41,7 +41,10 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 
 def rouge_l(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Mean ROUGE-L F-measure (Lin 2004, stemmed) against the closest reference. Arguments and errors as for `bleu`."""
+    """Mean ROUGE-L F-measure (Lin 2004) against the closest reference.
+
+    Words are stemmed, unlike those of `overlap.rouge_l`. Arguments and errors as for `bleu`.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
     require_references(texts, references)

@@ -1,6 +1,7 @@
 """How much a text shares with its references, from scratch: BLEU and ROUGE-L. What lesson 09 builds.
 
-`generation_metrics` has the same from sacreBLEU and rouge-score; the two agree (see the tests).
+`generation_metrics` has both from libraries. BLEU agrees with sacreBLEU's. ROUGE-L agrees with rouge-score's without
+stemming; `generation_metrics.rouge_l` stems, so that "walks" equals "walk" there and not here (see the tests).
 
 Sources: BLEU, Papineni et al. 2002, https://aclanthology.org/P02-1040/; its tokenizer and smoothing, arXiv:1804.08771;
 ROUGE-L, Lin 2004, https://aclanthology.org/W04-1013/.
@@ -15,7 +16,9 @@ from collections.abc import Sequence
 
 
 def split_13a(text: str) -> list[str]:
-    """Words and punctuation apart, as BLEU has been counted since 2005 (mteval-v13a); capitals stay.
+    """Words and punctuation apart, as mteval-v13a, sacreBLEU's default, does it.
+
+    Capitals stay.
 
     >>> split_13a("A 7-mile walk, $3.50.")
     ['A', '7', '-', 'mile', 'walk', ',', '$', '3.50', '.']
