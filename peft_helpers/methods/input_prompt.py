@@ -8,7 +8,9 @@ steps after the first, only mask and positions grow.
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ class Prompt(Guest):
         return self.table if self.encoder is None else self.encoder(self.table)
 
     def before(self, host: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        named = dict(zip(inspect.signature(host.forward).parameters, given, strict=False)) | named
+        named = dict(zip(_arguments(type(host).forward), given, strict=False)) | named
         length, cache = len(self.table), named.get("past_key_values")
         self.added = cache is None or cache.get_seq_length() == 0
         if (mask := named.get("attention_mask")) is not None:
@@ -78,6 +80,12 @@ class Prompt(Guest):
             if getattr(output, "pooler_output", None) is not None:  # it read the first vector, not [CLS]
                 output.pooler_output = host.pooler(output.last_hidden_state)
         return output
+
+
+@functools.cache  # once, not in each step; of the class, since a model would be kept alive
+def _arguments(forward: Callable) -> tuple[str, ...]:
+    """The names of a method's arguments, without `self`."""
+    return tuple(inspect.signature(forward).parameters)[1:]
 
 
 class OpenToPrompt(Guest):
