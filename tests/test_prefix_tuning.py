@@ -523,7 +523,7 @@ def test_to_peft_and_back(kind, task, method, tmp_path):
         ("bart", "generate", SHIFTED, "peft's prefix on an encoder-decoder is another method"),
         ("bert", "classify", PLAIN, "in peft a text begins at position l"),
         ("bert", "classify", methods.PromptTuning(3), "only prompts of decoders that write are exchanged"),
-        ("gpt2", "generate", methods.PTuning(3, hidden=4), "PTuning can't be written for peft"),
+        ("bert", "classify", methods.PTuning(3, hidden=4), "only prompts of decoders that write are exchanged"),
     ],
 )
 def test_what_peft_would_answer_otherwise_is_not_exchanged(kind, task, method, says, tmp_path):
