@@ -44,7 +44,15 @@ class Prompt(Guest):
     def before(self, host: nn.Module, given: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         named = dict(zip(_arguments(type(host).forward), given, strict=False)) | named
         length, cache = len(self.table), named.get("past_key_values")
-        self.added = cache is None or cache.get_seq_length() == 0
+        past = 0 if cache is None else int(cache.get_seq_length())  # the vectors are among them
+        self.added = past == 0
+        new = named["inputs_embeds"] if named.get("input_ids") is None else named["input_ids"]
+        tokens = new.shape[1] + (0 if self.added else past - length)
+        if tokens + length > self.limit:
+            raise ValueError(
+                f"{tokens} tokens behind a prompt of {length} are more than the model's {self.limit} positions; "
+                "cut the texts"
+            )
         if (mask := named.get("attention_mask")) is not None:
             if mask.dim() != 2:
                 raise ValueError(f"a prompt needs a mask of shape (B, T), to extend it; got {tuple(mask.shape)}")
@@ -62,11 +70,6 @@ class Prompt(Guest):
         if texts is None:
             texts = host.get_input_embeddings()(ids)
         vectors = self().to(texts.dtype).expand(len(texts), -1, -1)
-        if texts.shape[1] + vectors.shape[1] > self.limit:
-            raise ValueError(
-                f"{texts.shape[1]} tokens behind a prompt of {vectors.shape[1]} are more than the model's {self.limit} "
-                "positions; cut the texts"
-            )
         named |= {"input_ids": None, "inputs_embeds": torch.cat([vectors, texts], 1)}
         if (types := named.get("token_type_ids")) is not None:
             named["token_type_ids"] = nn.functional.pad(types, (vectors.shape[1], 0))

@@ -27,16 +27,22 @@ class Shift(Guest):
     Args:
         length, limit: l, and how many positions the model has.
         counts: the host gets tokens, the number of those before them, and perhaps positions; else positions.
+        cached: the text may go on from a cache, so that the largest position tells its length, not the tokens given.
     """
 
-    def __init__(self, length: int, limit: int, counts: bool):
+    def __init__(self, length: int, limit: int, counts: bool, cached: bool):
         super().__init__()
-        self.length, self.limit, self.counts = length, limit, counts
+        self.length, self.limit, self.counts, self.cached = length, limit, counts, cached
 
     def before(self, host: nn.Module, given: tuple, named: dict) -> tuple[tuple, dict]:
         first, *rest = given
         positions = named.get("position_ids")
-        tokens = (first if positions is None else positions).shape[-1]
+        shown = first if positions is None else positions
+        tokens = shown.shape[-1]
+        if self.counts and positions is None:
+            tokens += int(rest[0]) if rest else 0
+        elif self.cached and not host.training:  # a GPU's queue is waited for; in training there is nothing cached
+            tokens = int(shown.max()) + 1
         if tokens + self.length > self.limit:
             raise ValueError(
                 f"{tokens} tokens behind a prefix of {self.length} positions are more than the model's {self.limit}"
@@ -86,5 +92,10 @@ def shift_positions(anatomy: Anatomy, length: int) -> None:
     if anatomy.architecture not in POSITIONS:
         raise ValueError(f"where {anatomy.architecture} has its positions is not known; use shift_positions=False")
     for path in POSITIONS[anatomy.architecture]:
-        shift = Shift(length, limit, counts=anatomy.architecture == "bart")
+        shift = Shift(
+            length,
+            limit,
+            counts=anatomy.architecture == "bart",
+            cached=anatomy.architecture in ("gpt2", "bart", "llama"),
+        )
         attach(anatomy, anatomy.model.base_model.get_submodule(path), "shift", shift)
