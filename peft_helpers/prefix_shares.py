@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from peft_helpers import batching
-from peft_helpers.methods.attention_prefix import NAMES, AttentionPrefix
+from peft_helpers.methods.attention_prefix import NAMES, AttentionName, AttentionPrefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,11 +69,12 @@ def one_row(model: nn.Module) -> bool:
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """Within it a model with a prefix computes attention by the plain formula, in eval mode."""
-    was_training = model.training
+    was_training, attention = model.training, AttentionName(model)
+    before = attention.name
     model.eval()
-    model.set_attn_implementation(NAMES["eager"])
+    attention.name = NAMES["eager"]
     try:
         yield
     finally:
-        model.set_attn_implementation(NAMES["sdpa"])
+        attention.name = before
         model.train(was_training)

@@ -13,7 +13,7 @@ import transformers
 from conformance import GENERATING, KINDS, Case, applied, assert_close, backbone, batch, disturb, logits, stepped
 from test_method_counts import bart, bert, gpt2, trained
 
-from peft_helpers import accounting, backbones, batching, methods, storage
+from peft_helpers import accounting, backbones, batching, methods, prefix_shares, storage
 from peft_helpers.methods import attention_prefix
 from peft_helpers.methods.attention_prefix import Lent, places
 
@@ -170,6 +170,16 @@ def test_attention_to_the_prefix(kind):
             assert torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-5) and (weights[..., :4] > 0).all()
     if kind in ("gpt2", "llama"):
         assert (maps[0][..., 4:].triu(1) == 0).all(), "the text stays causal"
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_asking_for_shares_leaves_the_attention_as_it_was(attention):
+    base = backbone("gpt2")
+    base.set_attn_implementation(attention)
+    model = methods.apply(base, PLAIN)
+    with prefix_shares.eager(model):
+        assert attention_prefix.AttentionName(model).name == "eager_with_prefix"
+    assert attention_prefix.AttentionName(model).name == f"{attention}_with_prefix"
 
 
 def test_prefix_attention_is_a_mixture():
@@ -396,6 +406,27 @@ def test_generation(kind, method, way):
         assert torch.equal(written(model, alone, **WAYS[way])[0, -4:], together[2, -4:]), "another text alone"
 
 
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("method", [SHIFTED, methods.PromptTuning(length=4)], ids=tiny.called)
+@pytest.mark.parametrize("kind", GENERATING)
+def test_what_is_written_stays_within_the_positions(kind, method, cached):
+    """32 positions, 4 of them the method's: the 28th token is read, the 29th is not, whatever a cache holds."""
+    model = adapted(kind, method, "generate")
+    model.generation_config.forced_eos_token_id = None
+    options = {"eos_token_id": None, "do_sample": False, "use_cache": cached}
+    says = r"29 tokens behind a pr\w+ of 4 .*are more than the model's 32"
+    if kind == "bart" and isinstance(method, methods.PromptTuning):  # which stands before what is read, not written
+        model.generate(torch.full((1, 28), 5), max_new_tokens=2, **options)
+        with pytest.raises(ValueError, match=says):
+            model.generate(torch.full((1, 29), 5), max_new_tokens=2, **options)
+        return
+    inputs, read = torch.full((1, 20), 5), 1 if kind == "bart" else 20  # BART's decoder begins with a token of its own
+    written = model.generate(inputs, max_new_tokens=29 - read, **options)
+    assert written.shape[1] == 29, "the last token is written and not read"
+    with pytest.raises(ValueError, match=says):
+        model.generate(inputs, max_new_tokens=31 - read, **options)
+
+
 @pytest.mark.parametrize("kind", GENERATING)
 def test_a_static_cache_changes_nothing(kind):
     """Its keys that are not written yet are masked, though every step has a single query."""
@@ -455,7 +486,7 @@ def test_equal_to_peft_where_peft_is_right(kind, task):
     with torch.no_grad():
         wanted = theirs(**inputs).logits
     real = inputs["attention_mask"].bool() if task == "generate" else slice(None)
-    assert_close(logits(made[True], inputs)[real], wanted[real], 1e-6, "peft, positions shifted")
+    assert torch.equal(logits(made[True], inputs)[real], wanted[real]), "peft, positions shifted: difference 0"
     assert (logits(made[False], inputs)[real] - wanted[real]).abs().max() > 1e-3, "unshifted is another model"
     if task == "generate":
         one = {"input_ids": torch.tensor([[2, 5, 9, 7]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
@@ -530,6 +561,28 @@ def test_what_peft_would_answer_otherwise_is_not_exchanged(kind, task, method, s
     with pytest.raises(ValueError, match=says):
         methods.to_peft(adapted(kind, method, task), tmp_path / "peft")
     assert not (tmp_path / "peft").exists() or not list((tmp_path / "peft").iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        ("PrefixTuningConfig", "peft's prefix on an encoder-decoder is another method"),
+        ("PromptTuningConfig", "only prompts of decoders that write are exchanged"),
+        ("PromptEncoderConfig", "only prompts of decoders that write are exchanged"),
+    ],
+)
+def test_the_reason_is_told_for_a_folder_of_peft(theirs, says, tmp_path):
+    """The folder's settings are those of an encoder-decoder, too: two stacks. That is not what is told."""
+    import peft
+
+    settings = {"task_type": "SEQ_2_SEQ_LM", "num_virtual_tokens": 4}
+    settings |= {"encoder_hidden_size": 4} if theirs == "PromptEncoderConfig" else {}
+    model = peft.get_peft_model(backbone("bart", "generate"), getattr(peft, theirs)(**settings))
+    model.save_pretrained(str(tmp_path))
+    assert '"num_transformer_submodules": 2' in (tmp_path / "adapter_config.json").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        methods.from_peft(backbone("bart", "generate"), tmp_path)
 
 
 # ---------------------------------------------------------------- bad input

@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import nn
 
 from peft_helpers.backbones import Anatomy
-from peft_helpers.methods.counterpart_prefix import PROMPT_TUNING, SIZES, read_prompt, write_prompt
+from peft_helpers.methods.counterpart_prefix import PROMPT_TUNING, SIZES, STACKS, read_prompt, write_prompt
 from peft_helpers.methods.counterparts import Config, Tensors
 from peft_helpers.methods.p_tuning import PTuning
 
@@ -40,5 +40,5 @@ P_TUNING = replace(
     peft_type="P_TUNING",
     write=write_p_tuning,
     read=read_p_tuning,
-    settings=dict.fromkeys((*SIZES, *ENCODER)) | {"num_transformer_submodules": (1,)},
+    settings=dict.fromkeys((*SIZES, *ENCODER, STACKS)),
 )

@@ -43,7 +43,7 @@ def write_prefix(model: nn.Module) -> tuple[Config, Tensors]:
     table = torch.cat([kept[f"{place.path}.prefix.{part}"] for place in where for part in ("key", "value")], 1)
     heads = config.num_attention_heads
     sizes = (method.length, where[0].width, len(where), getattr(config, "num_key_value_heads", None) or heads)
-    return dict(zip(SIZES, sizes, strict=True)) | {"num_transformer_submodules": 1}, {TABLE: table}
+    return dict(zip(SIZES, sizes, strict=True)) | {STACKS: 1}, {TABLE: table}
 
 
 def read_prefix(anatomy: Anatomy, config: Config, tensors: Tensors) -> tuple[PrefixTuning, Tensors]:
@@ -73,7 +73,7 @@ def write_prompt(model: nn.Module) -> tuple[Config, Tensors]:
     (table,) = model.adaptation.method.stored(model).values()
     config = model.base_model.config
     sizes = (len(table), anatomy.width, len(anatomy.layers), config.num_attention_heads)
-    return dict(zip(SIZES, sizes, strict=True)) | {"num_transformer_submodules": 1}, {TABLE: table}
+    return dict(zip(SIZES, sizes, strict=True)) | {STACKS: 1}, {TABLE: table}
 
 
 def read_prompt(anatomy: Anatomy, config: Config, tensors: Tensors) -> tuple[PromptTuning, Tensors]:
@@ -92,18 +92,19 @@ def _table(config: Config, tensors: Tensors, width: int) -> Tensor:
     return tensors[TABLE]
 
 
-ONE = {"num_transformer_submodules": (1,)}
+# 2 stands for an encoder-decoder, whose refusal has a better reason than this number; the table's shape is checked.
+STACKS = "num_transformer_submodules"
 PREFIX_TUNING = Counterpart(
     "PREFIX_TUNING",
     write_prefix,
     read_prefix,
-    settings=dict.fromkeys((*SIZES, *TRAINING)) | ONE,
+    settings=dict.fromkeys((*SIZES, *TRAINING, STACKS)),
     head_prefix="base_model.",
 )
 PROMPT_TUNING = Counterpart(
     "PROMPT_TUNING",
     write_prompt,
     read_prompt,
-    settings=dict.fromkeys((*SIZES, "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path")) | ONE,
+    settings=dict.fromkeys((*SIZES, "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", STACKS)),
     head_prefix="base_model.",
 )
