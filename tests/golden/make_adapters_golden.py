@@ -1,4 +1,4 @@
-"""What the adapters library (AdapterHub) computes: a tiny BERT with adapters, its weights, inputs and answers.
+"""What the adapters library (AdapterHub) computes: a tiny BERT with adapters and a tiny GPT-2 with a prefix.
 
 adapters 1.3.0 wants transformers 4.57, which this course's environment can't hold, so the script has one of its own:
 
@@ -13,6 +13,13 @@ It writes adapters.safetensors beside itself, for `tests/test_adapters_golden.py
     base/logits, base/hidden                            without an adapter: (3, 2), (3, 7, 16)
     <case>/layer.<i>.<site>.<down|up>.<weight|bias>     the adapters; site is "attention_output" or "ffn_out"
     <case>/logits, <case>/hidden                        with them
+
+and adapters_prefix.safetensors, for the same test:
+
+    base.<parameter>                                    the GPT-2's weights, by transformers' names
+    prefix                                              (4, 4, 16): l; key and value of layer 1, of layer 2; width
+    <batch>/input_ids, <batch>/attention_mask           (3, 7); batch is "whole" or "padded", on the right
+    <batch>/base, <batch>/theirs                        logits without and with `prefix_tuning_flat`, (3, 7, 24)
 """
 
 from __future__ import annotations
@@ -23,9 +30,9 @@ from pathlib import Path
 
 import adapters
 import torch
-from adapters import DoubleSeqBnConfig, ParBnConfig, SeqBnConfig
+from adapters import DoubleSeqBnConfig, ParBnConfig, PrefixTuningConfig, SeqBnConfig
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 SHAPE = {
     "vocab_size": 24,
@@ -47,6 +54,16 @@ CASES = {
     # He et al.: beside the feed-forward block, times 4
     "par_bn": ParBnConfig(reduction_factor=FACTOR),
 }
+GPT2 = {
+    "vocab_size": 24,
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 16,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
+PREFIX = PrefixTuningConfig(flat=True, prefix_length=4, dropout=0.0)  # the library's `prefix_tuning_flat`, shorter
 SITES = {"attention_output": "attention.output", "ffn_out": "output"}
 PARTS = {"down": "adapter_down.0", "up": "adapter_up"}
 
@@ -64,7 +81,7 @@ def answers(model, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"logits": output.logits, "hidden": output.hidden_states[-1]}
 
 
-def main() -> None:
+def adapted_bert() -> None:
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     plain = BertForSequenceClassification(BertConfig(**SHAPE))
@@ -93,12 +110,41 @@ def main() -> None:
         assert not added, f"{case}: {', '.join(added)} have no name in the file"
         tensors |= {f"{case}/{name}": tensor for name, tensor in answers(model, inputs).items()}
 
+    write("adapters.safetensors", tensors, SHAPE)
+
+
+@torch.no_grad()
+def gpt2_with_prefix() -> None:
+    """With SDPA, transformers' and the library's default; twice, without and with padding."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(**GPT2)).eval()
+    assert model.config._attn_implementation == "sdpa"
+    stir(model.parameters(), generator)
+    tensors = {f"base.{name}": tensor.clone() for name, tensor in model.named_parameters()}
+    whole = torch.tensor([[2, 5, 9, 7, 12, 8, 3], [2, 11, 6, 10, 4, 15, 3], [2, 14, 13, 16, 9, 5, 3]])
+    padding = torch.arange(7) >= torch.tensor([[7], [5], [4]])
+    batches = {"whole": whole, "padded": whole.masked_fill(padding, 0)}
+    inputs = {name: {"input_ids": ids, "attention_mask": (ids != 0).long()} for name, ids in batches.items()}
+    for name, given in inputs.items():
+        tensors |= {f"{name}/{key}": value for key, value in given.items()} | {f"{name}/base": model(**given).logits}
+    adapters.init(model)
+    model.add_adapter("golden", config=PREFIX)
+    model.set_active_adapters("golden")
+    (prefix,) = (p for name, p in model.named_parameters() if "control_trans" in name)
+    tensors["prefix"] = prefix.view(PREFIX.prefix_length, 2 * GPT2["n_layer"], GPT2["n_embd"])
+    tensors |= {f"{name}/theirs": model.eval()(**given).logits for name, given in inputs.items()}
+    write("adapters_prefix.safetensors", tensors, GPT2)
+
+
+def write(name: str, tensors: dict[str, torch.Tensor], config: dict[str, int]) -> None:
     versions = {name: metadata.version(name) for name in ("adapters", "transformers", "torch")}
-    path = Path(__file__).with_name("adapters.safetensors")
+    path = Path(__file__).with_name(name)
     kept = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, path, {"config": json.dumps(SHAPE), "versions": json.dumps(versions)})
+    save_file(kept, path, {"config": json.dumps(config), "versions": json.dumps(versions)})
     print(f"{path}: {len(kept)} tensors, {path.stat().st_size:,} bytes, {versions}")
 
 
 if __name__ == "__main__":
-    main()
+    adapted_bert()
+    gpt2_with_prefix()
