@@ -53,6 +53,7 @@ from peft_helpers.training import Settings
 METHODS = {"full": "all weights of the pretrained network", "scratch": "the same network from random weights"}
 SHOWN = 20  # texts that a record of a generation task keeps
 MEASURED = 128  # training texts that FISH measures its mask on
+RUN_BY = ("learning_rate", "epochs", "batch_size")  # with others it is another run
 HELD_OUT = 5  # one part in so many of the labels tunes the learning rate
 
 
@@ -279,10 +280,11 @@ def run(
         name = f"{task.name}-{count}-{backbone}-{_plain(called)}-{seed}".replace("/", "--")
         known = {record.id: record for record in records.load(folder)} if folder.is_dir() else {}
         had = known.get(name)
-        same = had is not None and had.settings["learning_rate"] == best["learning_rate"]
+        same = had is not None and all(had.settings[key] == getattr(chosen, key) for key in RUN_BY)
         if same and had.settings.get("allocation", {}) == falls:
             if had.settings["tuned_rates"] != tuned:  # the same run, found among more rates
-                known[name] = replace(had, settings=had.settings | how, command=command or had.command)
+                kept = {key: value for key, value in had.settings.items() if key != "tuned_on"}
+                known[name] = replace(had, settings=kept | how, command=command or had.command)
                 records.save(known[name], folder, replace=True)
         else:
             model, tokenizer = prepare(backbone, task, method, options, seed)

@@ -1,5 +1,6 @@
 """Experiments: tuned on held-out train, all labels counted, resumable, test only seen by final runs."""
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -212,6 +213,11 @@ def test_a_rate_is_tuned_on_some_of_many_labels(here, monkeypatch):
     assert [len(texts) for texts in seen] == [16, 16, 40]  # four fifths of 20 for each rate, then all labels
     assert (made.labels, made.settings["tuned_on"]) == (40, 20)
     assert set(seen[0]) <= set(seen[-1]), "the texts that tune are among those that train"
+    (again,) = run(here, seeds=[0], rates=[1e-2, 1e-5, 1e-8])
+    assert again.created == made.created, "the same run, tuned anew on all labels"
+    assert "tuned_on" not in again.settings and len(again.settings["tuned_rates"]) == 3
+    (longer,) = run(here, seeds=[0], settings=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1))
+    assert longer.settings["epochs"] == SETTINGS.epochs + 1, "other settings make another run"
     with pytest.raises(ValueError, match="at most the 40 labels; got 50"):
         run(here, seeds=[0], tune_on=50)
 
